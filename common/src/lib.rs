@@ -1,0 +1,13 @@
+//! Bytes and pure machines both ends of Hostledger share.
+//!
+//! `no_std` is the proof that nothing here touches a clock, socket, file, thread or randomness: whatever
+//! needs one takes it as an argument. With default features off only [`abi`] remains, the structures that
+//! the eBPF programs write and the agent reads.
+#![no_std]
+
+#[cfg(feature = "full")]
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod abi;

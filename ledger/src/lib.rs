@@ -1,0 +1,1 @@
+//! The C2SP ledger: tiles, storage, checkpoints, proofs, fsck.
