@@ -11,3 +11,17 @@ extern crate alloc;
 extern crate std;
 
 pub mod abi;
+#[cfg(feature = "full")]
+pub mod batch;
+#[cfg(feature = "full")]
+pub mod codec;
+#[cfg(feature = "full")]
+pub mod event;
+#[cfg(feature = "full")]
+pub mod ids;
+#[cfg(feature = "full")]
+pub mod limits;
+#[cfg(feature = "full")]
+pub mod merkle;
+#[cfg(feature = "full")]
+pub mod text;

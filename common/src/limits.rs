@@ -1,0 +1,44 @@
+//! Every bound of the formats and queues, with the relations between them asserted at compile time.
+
+/// Longest event, envelope included, in bytes.
+pub const EVENT_BYTES_MAX: usize = 32 * 1024;
+/// Longest entity key in bytes.
+pub const KEY_BYTES_MAX: usize = 64;
+/// Most events in one batch.
+pub const BATCH_EVENTS_MAX: usize = 8 * 1024;
+/// Longest batch body in bytes: length table, leaf tags and events.
+pub const BATCH_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Most per-sensor counters in one header.
+pub const HEADER_SENSORS_MAX: usize = 32;
+/// Longest signed header in bytes.
+pub const HEADER_BYTES_MAX: usize = 1024;
+/// Longest entry of a C2SP tlog-tiles entry bundle in bytes (its length prefix is 16 bits wide).
+pub const ENTRY_BYTES_MAX: usize = 65_535;
+/// Longest session message in bytes: a batch and its framing.
+pub const MESSAGE_BYTES_MAX: usize = BATCH_BODY_BYTES_MAX + HEADER_BYTES_MAX + 64;
+/// Longest argument list kept of a process, in bytes; longer ones are cut and marked.
+pub const ARGV_BYTES_MAX: usize = 4 * 1024;
+/// Longest path kept, in bytes (Linux `PATH_MAX`).
+pub const PATH_BYTES_MAX: usize = 4 * 1024;
+/// Longest signed note accepted, in bytes.
+pub const NOTE_BYTES_MAX: usize = 64 * 1024;
+
+const _: () = {
+    assert!(
+        HEADER_BYTES_MAX <= ENTRY_BYTES_MAX,
+        "a header must fit a ledger entry"
+    );
+    assert!(
+        EVENT_BYTES_MAX + 4 + 4 + 8 <= BATCH_BODY_BYTES_MAX,
+        "one event must fit a batch"
+    );
+    assert!(
+        crate::batch::HEADER_FIXED_BYTES + HEADER_SENSORS_MAX * crate::batch::SENSOR_COUNTERS_BYTES
+            <= HEADER_BYTES_MAX,
+        "a header with every sensor must fit"
+    );
+    assert!(
+        ARGV_BYTES_MAX + 3 * PATH_BYTES_MAX + 4096 <= EVENT_BYTES_MAX,
+        "a process must fit an event"
+    );
+};
