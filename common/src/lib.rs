@@ -14,6 +14,8 @@ pub mod abi;
 #[cfg(feature = "full")]
 pub mod batch;
 #[cfg(feature = "full")]
+pub mod checkpoint;
+#[cfg(feature = "full")]
 pub mod codec;
 #[cfg(feature = "full")]
 pub mod event;
@@ -24,4 +26,10 @@ pub mod limits;
 #[cfg(feature = "full")]
 pub mod merkle;
 #[cfg(feature = "full")]
+pub mod note;
+#[cfg(feature = "full")]
+pub mod receipt;
+#[cfg(feature = "full")]
 pub mod text;
+#[cfg(feature = "full")]
+pub mod tile;
