@@ -1,0 +1,55 @@
+//! The verifiers nobody here wrote: Tessera's fsck, and the small Go program over public libraries.
+//!
+//! Owns their versions. Tests find them in `target/tools/bin`, named by `HOSTLEDGER_TOOLS_BIN`.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::paths::Paths;
+use crate::shell::{clean, note, output, run};
+
+const FSCK: &str = "github.com/transparency-dev/tessera/cmd/fsck";
+const FSCK_VERSION: &str = "v1.0.4";
+
+/// Builds what is missing or of another version.
+pub(super) fn install(paths: &Paths) -> Result<()> {
+    let Some(go) = paths.program("go") else {
+        bail!(
+            "Go is missing, which the third-party verifiers are written in: install Go 1.25 or later \
+             from the Go project's download page (Debian 12's package is too old)"
+        );
+    };
+    let fsck = paths.tools_bin().join("fsck");
+    let embedded = output(Command::new(&go).arg("version").arg("-m").arg(&fsck)).unwrap_or_default();
+    if embedded.contains(FSCK_VERSION) {
+        note(&format!("Tessera's fsck {FSCK_VERSION}, present"));
+    } else {
+        note(&format!(
+            "building Tessera's fsck {FSCK_VERSION} into target/tools"
+        ));
+        let mut install = Command::new(&go);
+        clean(&mut install);
+        install
+            .arg("install")
+            .arg(format!("{FSCK}@{FSCK_VERSION}"))
+            .env("GOBIN", paths.tools_bin());
+        run(&mut install).context("Tessera's fsck could not be built: is the Go module proxy reachable?")?;
+    }
+    let oracle = paths.root.join("tests/oracle");
+    if oracle.join("go.mod").is_file() {
+        // Always asked: go decides by itself, in a moment, whether anything changed.
+        let program = paths.tools_bin().join("hostledger-oracle");
+        let mut build = Command::new(&go);
+        clean(&mut build);
+        build
+            .arg("build")
+            .arg("-o")
+            .arg(&program)
+            .arg(".")
+            .current_dir(&oracle);
+        run(&mut build).context("the oracle in tests/oracle could not be built")?;
+        note("oracle of tests/oracle, built");
+    }
+    Ok(())
+}
