@@ -1,0 +1,2 @@
+//! The `hostledger-collector` command.
+fn main() {}
