@@ -16,7 +16,8 @@ use crate::{
 pub struct BaselineKey {
     /// The boot it was taken in.
     pub boot: BootId,
-    /// When it began: live sensors were attached before.
+    /// When it began: no later than the first live sensor was attached, so that whatever is not in the
+    /// baseline and lived afterwards has a live event of its own.
     pub began: BootNanos,
 }
 
@@ -50,9 +51,9 @@ pub struct Baseline {
 pub enum Phase {
     /// Its events follow.
     Begun,
-    /// Its events stand between the two marks.
+    /// Its events stand between the two marks, among live events of the same time.
     Complete {
-        /// How many events it wrote.
+        /// How many events with the cause `baseline` it wrote.
         events: u64,
     },
 }

@@ -52,7 +52,8 @@ pub struct Connection {
     pub mapped: bool,
     /// Inode number of the network namespace.
     pub netns: u32,
-    /// The process that connected or accepted.
+    /// Who it belongs to: outgoing, the process that connected; incoming, the one that listened where it was
+    /// accepted; in a baseline, one that was found holding it open.
     pub owner: Field<ProcessKey>,
     /// Payload bytes sent and acknowledged by the peer.
     pub bytes_sent: Field<u64>,

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Field, Key, Source};
+use super::{Field, Key, Source, Why};
 use crate::{
     codec::{Reader, Short, Write},
     ids::{BootId, BootNanos},
@@ -65,8 +65,8 @@ pub struct Process {
     pub namespaces: Field<Namespaces>,
     /// Kernel id of its cgroup (v2 hierarchy).
     pub cgroup: Field<u64>,
-    /// Controlling terminal, `major << 8 | minor` as in `/proc/<pid>/stat`; absent without one.
-    pub tty: Field<u32>,
+    /// Controlling terminal by its driver's name, e.g. `pts0`, `tty1`; absent without one.
+    pub tty: Field<Text>,
 }
 
 /// What made the agent write the record.
@@ -98,6 +98,8 @@ pub enum ProcessState {
         /// Whether a core was dumped.
         core_dumped: bool,
     },
+    /// All threads have ended, and nobody saw how: code and signal are unknown for this reason.
+    Gone(Why),
 }
 
 /// A path as the kernel resolved it.

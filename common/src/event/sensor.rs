@@ -10,7 +10,8 @@ use crate::{
     text::Text,
 };
 
-/// A sensor; the numbers are on disk for ever and name the counters in batch headers.
+/// A sensor; the numbers are on disk for ever and name the counters in batch headers. Each hook is a sensor of
+/// its own, because each has a gapless sequence of its own in which a loss is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SensorId(pub u16);
@@ -24,14 +25,20 @@ impl SensorId {
     pub const EXEC: Self = Self(2);
     /// Process end.
     pub const EXIT: Self = Self(3);
-    /// TCP connections.
-    pub const CONNECTION: Self = Self(4);
-    /// TCP listeners.
-    pub const LISTENER: Self = Self(5);
+    /// Attempts to connect over TCP.
+    pub const CONNECT: Self = Self(4);
+    /// Beginnings of listening on TCP.
+    pub const LISTEN: Self = Self(5);
     /// Queue between the sensors and the journal.
     pub const QUEUE: Self = Self(6);
     /// The spool on disk.
     pub const SPOOL: Self = Self(7);
+    /// TCP connections established, in either direction.
+    pub const OPEN: Self = Self(8);
+    /// Ends of TCP connections and of attempts.
+    pub const CLOSE: Self = Self(9);
+    /// Ends of listening on TCP.
+    pub const UNLISTEN: Self = Self(10);
 
     /// The word used in commands and JSON.
     #[must_use]
@@ -41,10 +48,13 @@ impl SensorId {
             1 => "fork",
             2 => "exec",
             3 => "exit",
-            4 => "connection",
-            5 => "listener",
+            4 => "connect",
+            5 => "listen",
             6 => "queue",
             7 => "spool",
+            8 => "open",
+            9 => "close",
+            10 => "unlisten",
             _ => "unknown",
         }
     }

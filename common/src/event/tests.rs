@@ -107,7 +107,7 @@ fn samples() -> Vec<Event> {
                     user: 7,
                 }),
                 cgroup: Field::Known(99),
-                tty: Field::Absent,
+                tty: Field::Known("pts0".into()),
             },
         },
         Fact::Listener {
@@ -219,6 +219,21 @@ fn every_kind_round_trips() {
         let json = serde_json::to_string(&event).unwrap();
         assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event, "{json}");
     }
+}
+
+#[test]
+fn a_process_that_ended_unseen_says_why_instead_of_inventing_a_code() {
+    let mut event = samples().remove(2);
+    let Fact::Process { record, .. } = &mut event.fact else {
+        panic!("the third sample is a process");
+    };
+    record.state = ProcessState::Gone(Why::NotObserved);
+    assert_eq!(Event::decode(&event.encode().unwrap()), Ok(event.clone()));
+    assert!(
+        serde_json::to_string(&event)
+            .unwrap()
+            .contains(r#""state":{"gone":"not_observed"}"#)
+    );
 }
 
 #[test]
