@@ -8,6 +8,7 @@ mod setup;
 mod shell;
 mod test;
 mod tidy;
+mod workload;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ enum Task {
     Setup(setup::Options),
     /// Run every test and check, and count them by kind.
     Test(test::Options),
+    /// Run the demo's workload alone, or one of its roles.
+    Workload(workload::Options),
     /// Check the rules of the house.
     Tidy,
 }
@@ -50,6 +53,7 @@ fn perform(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Task::Setup(options) => setup::command(&paths, &options),
         Task::Test(options) => test::command(&paths, &options),
+        Task::Workload(options) => workload::command(&options),
         Task::Tidy => tidy::command(&paths),
     }
 }

@@ -6,6 +6,7 @@
 
 mod deps;
 mod docs;
+mod events;
 mod lengths;
 mod purity;
 mod text;
@@ -58,6 +59,7 @@ const TREE_CHECKS: &[TreeCheck] = &[
     ("documentation links resolve", docs::links),
     ("README names both commands", docs::readme),
     ("decisions are indexed", docs::decisions),
+    ("event kinds are complete", events::complete),
 ];
 
 const GRAPH_CHECKS: &[GraphCheck] = &[
