@@ -1,1 +1,13 @@
-//! The collector.
+//! The collector: ingest, merge into the ledger, projections, queries.
+//!
+//! Owns sockets and threads around the pure machines of `common` and the storage of `ledger`. Refuses to
+//! decide anything about batches itself: what is accepted, in which order and what is acknowledged is said by
+//! [`common`]'s machines, which the simulation drives without any of this.
+
+pub mod command;
+pub mod config;
+pub mod enrolment;
+pub mod files;
+pub mod layout;
+pub mod pki;
+pub mod registry;

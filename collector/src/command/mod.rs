@@ -1,0 +1,89 @@
+//! The `hostledger-collector` command line: what can be asked for, and its exit codes.
+//!
+//! Owns arguments and the mapping of errors to exit codes (0 fine, 1 failure, 2 usage, 4 tampered, 78 bad
+//! configuration). Refuses to hold logic: each subcommand calls the library.
+
+mod enrol;
+mod init;
+mod settings;
+
+use std::{path::PathBuf, process::ExitCode, time::SystemTime};
+
+use clap::{Parser, Subcommand};
+use common::ids::WallNanos;
+
+use crate::{config::ConfigError, layout::Layout};
+
+/// Exit code for a failure.
+const FAILURE: u8 = 1;
+/// Exit code for a configuration that cannot be used.
+const BAD_CONFIG: u8 = 78;
+
+/// Receives what agents saw, merges it into one verifiable ledger, and answers from it.
+#[derive(Parser)]
+#[command(name = "hostledger-collector", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Args)]
+struct Dir {
+    /// The collector's directory.
+    #[arg(long, value_name = "DIR", env = "HOSTLEDGER_COLLECTOR_DIR")]
+    dir: PathBuf,
+}
+
+impl Dir {
+    fn layout(&self) -> Layout {
+        Layout::new(&self.dir)
+    }
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a new collector: authority, server certificate, ledger key, configuration.
+    Init(init::Init),
+    /// Certify an agent's key and register its host.
+    Enrol(enrol::Enrol),
+}
+
+/// What a subcommand printed, or why it failed.
+type Outcome = anyhow::Result<ExitCode>;
+
+impl Cli {
+    /// Runs the subcommand and says why where it fails.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let outcome = match self.command {
+            Command::Init(command) => command.run(),
+            Command::Enrol(command) => command.run(),
+        };
+        outcome.unwrap_or_else(|error| {
+            eprintln!("hostledger-collector: {error:#}");
+            let config = error.downcast_ref::<ConfigError>().is_some();
+            ExitCode::from(if config { BAD_CONFIG } else { FAILURE })
+        })
+    }
+}
+
+/// The wall clock. The only place of this program, beside the drivers of the machines, that asks it.
+fn now() -> WallNanos {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let nanos = since.map_or(0, |since| since.as_nanos());
+    WallNanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// An instant in RFC 3339, whole seconds.
+fn rfc3339(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| format!("{seconds} s"), |at| at.to_string())
+}
+
+/// Prints one JSON value for programs, or lines for people.
+fn print(json: bool, value: &serde_json::Value, people: impl FnOnce() -> String) {
+    if json {
+        println!("{value:#}");
+    } else {
+        println!("{}", people().trim_end());
+    }
+}

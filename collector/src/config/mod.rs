@@ -1,0 +1,296 @@
+//! Settings: file, environment, flags, in rising order of precedence; every fault reported together.
+//!
+//! Owns names, defaults, bounds and the meaning of each setting. Settings are plain data: nothing here opens
+//! anything. A setting that is unknown, malformed or out of bounds refuses the whole configuration, since a
+//! program that runs on half of what it was told is worse than one that does not start.
+
+mod parse;
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, time::Duration};
+
+use common::limits::MESSAGE_BYTES_MAX;
+
+use crate::files;
+
+/// What every environment variable starts with; the setting's name in capitals follows.
+pub const ENV_PREFIX: &str = "HOSTLEDGER_COLLECTOR_";
+/// Longest configuration file read, bytes.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// What the collector was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// UDP address agents connect to.
+    pub ingest_listen: SocketAddr,
+    /// TCP address of tiles, API and metrics. Unauthenticated: anything but loopback needs a proxy before it.
+    pub http_listen: SocketAddr,
+    /// A group is committed once it holds this many batches.
+    pub commit_batches_max: usize,
+    /// A group is committed once its batches hold this many bytes.
+    pub commit_bytes_max: usize,
+    /// A group is committed at the latest this long after its first batch arrived.
+    pub commit_delay: Duration,
+    /// A checkpoint is published at most this often.
+    pub publish_interval: Duration,
+    /// A new nonce is given to agents this often.
+    pub nonce_interval: Duration,
+    /// Connections served at a time.
+    pub connections_max: usize,
+    /// Bytes of batches one connection may have under way.
+    pub connection_bytes_max: usize,
+    /// Bytes of batches all connections may have under way.
+    pub inflight_bytes_max: usize,
+    /// A connection that says nothing for this long is closed.
+    pub idle_timeout: Duration,
+    /// Bytes of evidence kept against hosts.
+    pub evidence_bytes_max: u64,
+    /// How long client certificates are valid.
+    pub certificate_lifetime: Duration,
+}
+
+/// One setting as people see it.
+pub struct Setting {
+    /// Its name in the file; with dashes it is the flag, in capitals the environment variable.
+    pub name: &'static str,
+    /// What holds when nobody says otherwise.
+    pub default: &'static str,
+    /// What it means.
+    pub help: &'static str,
+}
+
+/// Every setting, in the order `init` writes them.
+pub const SETTINGS: &[Setting] = &[
+    setting("ingest_listen", "127.0.0.1:4433", "UDP address agents connect to"),
+    setting(
+        "http_listen",
+        "127.0.0.1:4434",
+        "TCP address of tiles, API and metrics (unauthenticated: keep it on loopback or behind a proxy)",
+    ),
+    setting(
+        "commit_batches_max",
+        "256",
+        "commit a group once it holds this many batches",
+    ),
+    setting(
+        "commit_bytes_max",
+        "4194304",
+        "commit a group once it holds this many bytes",
+    ),
+    setting(
+        "commit_delay",
+        "5ms",
+        "commit a group at the latest this long after its first batch",
+    ),
+    setting(
+        "publish_interval",
+        "250ms",
+        "publish a checkpoint at most this often",
+    ),
+    setting("nonce_interval", "10s", "give agents a new nonce this often"),
+    setting("connections_max", "1024", "connections served at a time"),
+    setting(
+        "connection_bytes_max",
+        "4194304",
+        "bytes one connection may have under way",
+    ),
+    setting(
+        "inflight_bytes_max",
+        "67108864",
+        "bytes all connections may have under way",
+    ),
+    setting(
+        "idle_timeout",
+        "30s",
+        "close a connection that says nothing for this long",
+    ),
+    setting(
+        "evidence_bytes_max",
+        "67108864",
+        "bytes of evidence kept against hosts",
+    ),
+    setting(
+        "certificate_lifetime",
+        "90d",
+        "how long certificates of agents are valid",
+    ),
+];
+
+const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
+    Setting { name, default, help }
+}
+
+/// Where a value came from, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said otherwise.
+    Default,
+    /// The configuration file.
+    File,
+    /// An environment variable.
+    Environment,
+    /// A flag.
+    Flag,
+}
+
+/// One thing wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Which setting, or the file.
+    pub what: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// All that is wrong with the configuration. The operator is at fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError(pub Vec<Fault>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "configuration has {} fault(s):", self.0.len())?;
+        for fault in &self.0 {
+            write!(f, "\n  {}: {}", fault.what, fault.why)?;
+        }
+        Ok(())
+    }
+}
+
+/// Values as they were written, by setting.
+pub type Raw = BTreeMap<String, String>;
+
+impl Config {
+    /// Reads `file` (if it exists) and lays environment and flags over it.
+    pub fn load(
+        file: &Path,
+        environment: impl Iterator<Item = (String, String)>,
+        flags: &Raw,
+    ) -> Result<Self, ConfigError> {
+        let mut faults = Vec::new();
+        let mut values: BTreeMap<&str, (String, Origin)> = SETTINGS
+            .iter()
+            .map(|s| (s.name, (s.default.to_owned(), Origin::Default)))
+            .collect();
+        let environment = environment
+            .filter_map(|(key, value)| Some((key.strip_prefix(ENV_PREFIX)?.to_lowercase(), value)))
+            .filter(|(name, _)| name != "dir");
+        let layers = [
+            (Origin::File, read_file(file, &mut faults)),
+            (Origin::Environment, environment.collect()),
+            (Origin::Flag, flags.clone()),
+        ];
+        for (origin, layer) in layers {
+            for (name, value) in layer {
+                match SETTINGS.iter().find(|s| s.name == name) {
+                    Some(known) => {
+                        values.insert(known.name, (value, origin.clone()));
+                    }
+                    None => faults.push(Fault {
+                        what: describe(&name, &origin, file),
+                        why: "is no setting of this program".to_owned(),
+                    }),
+                }
+            }
+        }
+        let mut read = parse::Values::new(&values, |name, origin| describe(name, origin, file));
+        let config = Self {
+            ingest_listen: read.address("ingest_listen"),
+            http_listen: read.address("http_listen"),
+            commit_batches_max: read.count("commit_batches_max", 1..=4096),
+            commit_bytes_max: read.count("commit_bytes_max", 1..=64 << 20),
+            commit_delay: read.duration("commit_delay", Duration::ZERO..=Duration::from_secs(10)),
+            publish_interval: read.duration(
+                "publish_interval",
+                Duration::from_millis(1)..=Duration::from_secs(60),
+            ),
+            nonce_interval: read.duration(
+                "nonce_interval",
+                Duration::from_millis(100)..=Duration::from_secs(3600),
+            ),
+            connections_max: read.count("connections_max", 1..=65_536),
+            connection_bytes_max: read.count("connection_bytes_max", MESSAGE_BYTES_MAX..=256 << 20),
+            inflight_bytes_max: read.count("inflight_bytes_max", MESSAGE_BYTES_MAX..=16 << 30),
+            idle_timeout: read.duration("idle_timeout", Duration::from_secs(1)..=Duration::from_secs(600)),
+            evidence_bytes_max: read.count("evidence_bytes_max", 0..=1 << 40) as u64,
+            certificate_lifetime: read.duration(
+                "certificate_lifetime",
+                Duration::from_secs(60)..=Duration::from_secs(3650 * 86_400),
+            ),
+        };
+        faults.extend(read.into_faults());
+        if config.connection_bytes_max > config.inflight_bytes_max {
+            faults.push(Fault {
+                what: "connection_bytes_max".to_owned(),
+                why: format!(
+                    "{} is more than inflight_bytes_max, {}",
+                    config.connection_bytes_max, config.inflight_bytes_max
+                ),
+            });
+        }
+        if faults.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError(faults))
+        }
+    }
+}
+
+/// The commented file that `init` writes: every setting with its default, those of `chosen` in force.
+#[must_use]
+pub fn template(chosen: &Raw) -> String {
+    let mut text = String::from(
+        "# Settings of hostledger-collector. Flags override environment variables\n\
+         # (HOSTLEDGER_COLLECTOR_<NAME>), which override this file. Lines with # show defaults.\n",
+    );
+    for Setting { name, default, help } in SETTINGS {
+        let line = match chosen.get(*name) {
+            Some(value) => format!("{name} = {value:?}"),
+            None => format!("# {name} = {default:?}"),
+        };
+        text.push_str(&format!("\n# {help}\n{line}\n"));
+    }
+    text
+}
+
+fn describe(name: &str, origin: &Origin, file: &Path) -> String {
+    match origin {
+        Origin::Default => format!("{name} (default)"),
+        Origin::File => format!("{name} ({})", file.display()),
+        Origin::Environment => format!("{ENV_PREFIX}{} (environment)", name.to_uppercase()),
+        Origin::Flag => format!("--{}", name.replace('_', "-")),
+    }
+}
+
+/// The file's values as text: a number and the same number in quotes mean the same.
+fn read_file(file: &Path, faults: &mut Vec<Fault>) -> Raw {
+    let mut fault = |why: String| {
+        faults.push(Fault {
+            what: file.display().to_string(),
+            why,
+        });
+    };
+    let text = match files::read_text(file, FILE_BYTES_MAX) {
+        Ok(text) => text,
+        Err(error) if error.cause.kind() == std::io::ErrorKind::NotFound => return Raw::new(),
+        Err(error) => {
+            fault(error.cause.to_string());
+            return Raw::new();
+        }
+    };
+    let table: toml::Table = match text.parse() {
+        Ok(table) => table,
+        Err(error) => {
+            fault(error.to_string().trim_end().replace('\n', "\n    "));
+            return Raw::new();
+        }
+    };
+    table
+        .into_iter()
+        .map(|(name, value)| match value {
+            toml::Value::String(text) => (name, text),
+            other => (name, other.to_string()),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

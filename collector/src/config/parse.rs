@@ -1,0 +1,98 @@
+//! Text to values, collecting what is wrong instead of stopping at it.
+
+use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, time::Duration};
+
+use super::{Fault, Origin};
+
+/// Reads typed values; after a fault a harmless one stands in, since the whole is refused anyway.
+pub(super) struct Values<'a, D> {
+    values: &'a BTreeMap<&'a str, (String, Origin)>,
+    describe: D,
+    faults: Vec<Fault>,
+}
+
+impl<'a, D: Fn(&str, &Origin) -> String> Values<'a, D> {
+    pub(super) fn new(values: &'a BTreeMap<&'a str, (String, Origin)>, describe: D) -> Self {
+        Self {
+            values,
+            describe,
+            faults: Vec::new(),
+        }
+    }
+
+    pub(super) fn into_faults(self) -> Vec<Fault> {
+        self.faults
+    }
+
+    pub(super) fn address(&mut self, name: &str) -> SocketAddr {
+        self.read(name, |text| {
+            text.parse().map_err(|_| {
+                format!("{text:?} is no address with a port, such as 127.0.0.1:4433 or [::1]:4433")
+            })
+        })
+        .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    pub(super) fn count(&mut self, name: &str, bounds: RangeInclusive<usize>) -> usize {
+        self.read(name, |text| {
+            let value: usize = text.parse().map_err(|_| format!("{text:?} is no whole number"))?;
+            if bounds.contains(&value) {
+                Ok(value)
+            } else {
+                Err(format!(
+                    "{value} is not between {} and {}",
+                    bounds.start(),
+                    bounds.end()
+                ))
+            }
+        })
+        .unwrap_or(*bounds.start())
+    }
+
+    pub(super) fn duration(&mut self, name: &str, bounds: RangeInclusive<Duration>) -> Duration {
+        self.read(name, |text| {
+            let value = duration(text)
+                .ok_or_else(|| format!("{text:?} is no duration, such as 250ms, 10s, 5m, 12h or 90d"))?;
+            if bounds.contains(&value) {
+                Ok(value)
+            } else {
+                Err(format!(
+                    "{text} is not between {:?} and {:?}",
+                    bounds.start(),
+                    bounds.end()
+                ))
+            }
+        })
+        .unwrap_or(*bounds.start())
+    }
+
+    fn read<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let (text, origin) = self.values.get(name)?;
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.faults.push(Fault {
+                    what: (self.describe)(name, origin),
+                    why,
+                });
+                None
+            }
+        }
+    }
+}
+
+/// A whole number with a unit: `ms`, `s`, `m`, `h` or `d`.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let seconds = |each: u64| number.checked_mul(each).map(Duration::from_secs);
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => seconds(1),
+        "m" => seconds(60),
+        "h" => seconds(3600),
+        "d" => seconds(86_400),
+        _ => None,
+    }
+}

@@ -1,0 +1,99 @@
+//! Where everything lies under the collector's directory.
+//!
+//! Owns the names; says nothing about contents. The ledger crate lays out what is below `ledger/`.
+
+use std::path::{Path, PathBuf};
+
+use common::ids::HostId;
+
+/// The collector's directory (`--dir`).
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The directory `root`.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Settings.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.root.join("collector.toml")
+    }
+
+    /// The certificate authority's certificate, public.
+    #[must_use]
+    pub fn ca_certificate(&self) -> PathBuf {
+        self.root.join("pki/ca.crt")
+    }
+
+    /// The certificate authority's key, secret; only `init` and `enrol` read it.
+    #[must_use]
+    pub fn ca_key(&self) -> PathBuf {
+        self.root.join("pki/ca.key")
+    }
+
+    /// The server's certificate, public.
+    #[must_use]
+    pub fn server_certificate(&self) -> PathBuf {
+        self.root.join("pki/server.crt")
+    }
+
+    /// The server's key, secret.
+    #[must_use]
+    pub fn server_key(&self) -> PathBuf {
+        self.root.join("pki/server.key")
+    }
+
+    /// The key that signs checkpoints (note signer form), secret.
+    #[must_use]
+    pub fn ledger_key(&self) -> PathBuf {
+        self.root.join("pki/ledger.key")
+    }
+
+    /// The ledger.
+    #[must_use]
+    pub fn ledger(&self) -> PathBuf {
+        self.root.join("ledger")
+    }
+
+    /// The ledger's verifier key (note verifier form), public.
+    #[must_use]
+    pub fn ledger_verifier(&self) -> PathBuf {
+        self.ledger().join("ledger.vkey")
+    }
+
+    /// Registered hosts.
+    #[must_use]
+    pub fn hosts(&self) -> PathBuf {
+        self.root.join("hosts")
+    }
+
+    /// One host's registration.
+    #[must_use]
+    pub fn host(&self, host: &HostId) -> PathBuf {
+        self.hosts().join(format!("{host}.toml"))
+    }
+
+    /// Kept evidence against hosts and peers.
+    #[must_use]
+    pub fn evidence(&self) -> PathBuf {
+        self.root.join("evidence")
+    }
+
+    /// Addresses and process id of the running collector; absent when none runs.
+    #[must_use]
+    pub fn running(&self) -> PathBuf {
+        self.root.join("running.json")
+    }
+}

@@ -1,0 +1,173 @@
+//! Registered hosts: one file each under `hosts/`, read anew for every connection.
+//!
+//! Owns who is welcome. The file is the authority: removing it, or a serial from it, refuses the host, or the
+//! certificate, from the next connection on, without a restart.
+
+use std::{fs, path::Path};
+
+use common::ids::HostId;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    files::{self, FileError, PUBLIC},
+    layout::Layout,
+    pki::{Issued, PeerIdentity},
+};
+
+/// Longest registration read, bytes.
+const HOST_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Certificates kept in a registration; the oldest go first.
+const CERTIFICATES_MAX: usize = 64;
+
+/// A registered host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// The host.
+    pub host: HostId,
+    /// What people call it.
+    pub name: String,
+    /// When it was first registered, RFC 3339.
+    pub enrolled_at: String,
+    /// The certificates accepted from it, oldest first.
+    #[serde(default)]
+    pub certificates: Vec<AcceptedCertificate>,
+}
+
+/// A certificate accepted from a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptedCertificate {
+    /// Serial number, lower-case hex.
+    pub serial: String,
+    /// When it was issued, RFC 3339.
+    pub issued_at: String,
+    /// Until when it is valid, RFC 3339.
+    pub not_after: String,
+}
+
+/// Why a registration could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The disk or the operator.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The operator edited it into something else.
+    #[error("{path} is not a registration: {cause}")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        cause: String,
+    },
+}
+
+/// Why a host with a good certificate is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum NotWelcome {
+    /// It was never registered, or its registration was removed.
+    #[error("host {0} is not registered here")]
+    Unregistered(HostId),
+    /// Its registration does not list this certificate.
+    #[error("certificate {serial} of host {host} is not in its registration")]
+    Certificate {
+        /// The host.
+        host: HostId,
+        /// The certificate's serial number.
+        serial: String,
+    },
+    /// The registration cannot be read.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// Registers the host of a new certificate, or adds the certificate to its registration. `at` is now in
+/// RFC 3339; without a `name` the one registered stays, at first the id's short form.
+pub fn register(
+    layout: &Layout,
+    issued: &Issued,
+    name: Option<&str>,
+    at: &str,
+    not_after: &str,
+) -> Result<Registration, RegistryError> {
+    let mut registration = read(layout, &issued.host)?.unwrap_or_else(|| Registration {
+        host: issued.host,
+        name: issued.host.short(),
+        enrolled_at: at.to_owned(),
+        certificates: Vec::new(),
+    });
+    if let Some(name) = name {
+        name.clone_into(&mut registration.name);
+    }
+    registration.certificates.push(AcceptedCertificate {
+        serial: issued.serial.clone(),
+        issued_at: at.to_owned(),
+        not_after: not_after.to_owned(),
+    });
+    let excess = registration.certificates.len().saturating_sub(CERTIFICATES_MAX);
+    registration.certificates.drain(..excess);
+    let path = layout.host(&issued.host);
+    let text = toml::to_string(&registration).map_err(|error| RegistryError::Malformed {
+        path: path.display().to_string(),
+        cause: error.to_string(),
+    })?;
+    files::replace(&path, text.as_bytes(), PUBLIC)?;
+    Ok(registration)
+}
+
+/// The registration of `host`, if there is one.
+pub fn read(layout: &Layout, host: &HostId) -> Result<Option<Registration>, RegistryError> {
+    let path = layout.host(host);
+    match files::read_text(&path, HOST_FILE_BYTES_MAX) {
+        Ok(text) => parse(&path, &text).map(Some),
+        Err(error) if error.cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the holder of a certificate that TLS has verified is served.
+pub fn admit(layout: &Layout, peer: &PeerIdentity) -> Result<Registration, NotWelcome> {
+    let registration = read(layout, &peer.host)?.ok_or(NotWelcome::Unregistered(peer.host))?;
+    if registration
+        .certificates
+        .iter()
+        .any(|certificate| certificate.serial == peer.serial)
+    {
+        Ok(registration)
+    } else {
+        Err(NotWelcome::Certificate {
+            host: peer.host,
+            serial: peer.serial.clone(),
+        })
+    }
+}
+
+/// Every registration, by host id.
+pub fn list(layout: &Layout) -> Result<Vec<Registration>, RegistryError> {
+    let dir = layout.hosts();
+    let entries = fs::read_dir(&dir).map_err(FileError::on("list", &dir))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(FileError::on("list", &dir))?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            found.push(parse(&path, &files::read_text(&path, HOST_FILE_BYTES_MAX)?)?);
+        }
+    }
+    found.sort_by_key(|registration| registration.host);
+    Ok(found)
+}
+
+fn parse(path: &Path, text: &str) -> Result<Registration, RegistryError> {
+    let malformed = |cause: String| RegistryError::Malformed {
+        path: path.display().to_string(),
+        cause,
+    };
+    let registration: Registration =
+        toml::from_str(text).map_err(|error| malformed(error.message().to_owned()))?;
+    let expected = format!("{}.toml", registration.host);
+    if path.file_name().is_some_and(|name| name == expected.as_str()) {
+        Ok(registration)
+    } else {
+        Err(malformed(format!("it is of host {}", registration.host)))
+    }
+}
