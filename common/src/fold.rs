@@ -304,7 +304,9 @@ impl Entry {
 /// Whether a record says that its entity is over. A loss is a fact about the past from its first moment.
 fn ends(fact: &Fact) -> bool {
     match fact {
-        Fact::Process { record, .. } => matches!(record.state, ProcessState::Exited { .. }),
+        Fact::Process { record, .. } => {
+            matches!(record.state, ProcessState::Exited { .. } | ProcessState::Gone(_))
+        }
         Fact::Listener { record, .. } => !record.listening,
         Fact::Connection { record, .. } => matches!(record.state, ConnectionState::Closed(_)),
         Fact::Loss { .. } => true,

@@ -156,8 +156,8 @@ impl fmt::Display for Caveat {
 pub fn sensors_of(kind: Kind) -> &'static [SensorId] {
     match kind {
         Kind::Process => &[SensorId::FORK, SensorId::EXEC, SensorId::EXIT],
-        Kind::Listener => &[SensorId::LISTENER],
-        Kind::Connection => &[SensorId::CONNECTION],
+        Kind::Listener => &[SensorId::LISTEN, SensorId::UNLISTEN],
+        Kind::Connection => &[SensorId::CONNECT, SensorId::OPEN, SensorId::CLOSE],
         Kind::Host | Kind::Boot | Kind::Loss | Kind::Sensor | Kind::Baseline => &[],
     }
 }

@@ -192,7 +192,7 @@ fn loss() -> (LossKey, Loss) {
     (
         LossKey {
             boot: BOOT,
-            sensor: SensorId::LISTENER,
+            sensor: SensorId::LISTEN,
             cpu: 0,
             first: 4,
         },
@@ -210,7 +210,8 @@ fn loss() -> (LossKey, Loss) {
 fn a_clean_run_is_complete() {
     let state = state(vec![
         baseline(),
-        sensor(SensorId::LISTENER, Tier::B, SensorState::Active),
+        sensor(SensorId::LISTEN, Tier::B, SensorState::Active),
+        sensor(SensorId::UNLISTEN, Tier::B, SensorState::Active),
     ]);
     let header = header(10, 20);
     let found = caveats(Kind::Listener, at(15), &state, &span(10, 20), &header, &[]);
@@ -220,13 +221,13 @@ fn a_clean_run_is_complete() {
 #[test]
 fn whatever_may_be_missing_is_said() {
     let state = state(vec![sensor(
-        SensorId::LISTENER,
+        SensorId::LISTEN,
         Tier::Procfs,
         SensorState::Degraded,
     )]);
     let mut header = header(10, 20);
     header.sensors = vec![SensorCounters {
-        sensor: SensorId::LISTENER,
+        sensor: SensorId::LISTEN,
         happened: 9,
         lost: 5,
     }];
@@ -238,7 +239,7 @@ fn whatever_may_be_missing_is_said() {
                 kind: "listener".into()
             },
             Caveat::Lost {
-                sensor: "listener".into(),
+                sensor: "listen".into(),
                 count: 5,
                 around: 3,
                 bounds: vec![LossBounds {
@@ -248,10 +249,13 @@ fn whatever_may_be_missing_is_said() {
                 }],
             },
             Caveat::Sensor {
-                sensor: "listener".into(),
+                sensor: "listen".into(),
                 tier: Tier::Procfs,
                 state: SensorState::Degraded,
                 reason: "because".into(),
+            },
+            Caveat::SensorUnreported {
+                sensor: "unlisten".into()
             },
         ]
     );
@@ -269,7 +273,8 @@ fn a_loss_elsewhere_in_time_is_counted_but_not_around() {
     let (key, record) = loss();
     let state = state(vec![
         baseline(),
-        sensor(SensorId::LISTENER, Tier::B, SensorState::Active),
+        sensor(SensorId::LISTEN, Tier::B, SensorState::Active),
+        sensor(SensorId::UNLISTEN, Tier::B, SensorState::Active),
         Fact::Loss { key, record },
     ]);
     let found = caveats(
