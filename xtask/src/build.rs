@@ -41,20 +41,27 @@ pub(crate) struct Programs {
 
 /// Compiles the kernel side and returns the object's path.
 pub(crate) fn build_ebpf(paths: &Paths, tools: &Tools) -> Result<PathBuf> {
-    // Target, flags and `build-std` are in that folder's own cargo configuration.
+    let crate_dir = paths.root.join("agent-ebpf");
     let target = paths.target.join("ebpf");
     let mut command = cargo();
     command
-        .current_dir(paths.root.join("agent-ebpf"))
-        .args(["build", "--quiet", "--locked", "--release", "--target-dir"])
+        .current_dir(&crate_dir)
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--release",
+            "-Z",
+            "build-std=core",
+        ])
+        .args(["--target", "bpfel-unknown-none", "--target-dir"])
         .arg(&target)
         .env("RUSTC", &tools.ebpf.compiler.rustc)
-        // `build-std` is unstable; this lets a released compiler do it.
+        // The unstable flags above are wanted from a released compiler.
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &tools.ebpf.linker)
-        // Flags and wrappers meant for the host's compiler.
+        .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTFLAGS")
-        .env_remove("RUSTC_WRAPPER");
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &tools.ebpf.linker);
     run(&mut command)?;
     let object = target.join("bpfel-unknown-none/release/agent-ebpf");
     if !object.is_file() {

@@ -39,7 +39,10 @@ pub enum ReaderError {
 
 /// What comes out of the stream.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "handed to the sink on the stack, never stored")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "handed to the sink on the stack, never stored"
+)]
 pub enum Item<'a> {
     /// Something happened.
     Record(Record<'a>),
