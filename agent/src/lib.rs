@@ -1,8 +1,3 @@
-//! The node agent: watches the kernel, seals what it sees into signed batches, ships them.
+//! The node agent.
 
-pub mod clock;
-pub mod config;
-pub mod disk;
-pub mod identity;
 pub mod kernel;
-pub mod sensor;

@@ -12,6 +12,8 @@ extern crate std;
 
 pub mod abi;
 #[cfg(feature = "full")]
+pub mod answer;
+#[cfg(feature = "full")]
 pub mod batch;
 #[cfg(feature = "full")]
 pub mod checkpoint;
@@ -20,6 +22,8 @@ pub mod codec;
 #[cfg(feature = "full")]
 pub mod event;
 #[cfg(feature = "full")]
+pub mod fold;
+#[cfg(feature = "full")]
 pub mod ids;
 #[cfg(feature = "full")]
 pub mod limits;
@@ -27,6 +31,8 @@ pub mod limits;
 pub mod merkle;
 #[cfg(feature = "full")]
 pub mod note;
+#[cfg(feature = "full")]
+pub mod proof;
 #[cfg(feature = "full")]
 pub mod receipt;
 #[cfg(feature = "full")]

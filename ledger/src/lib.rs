@@ -1,1 +1,21 @@
 //! The C2SP ledger: tiles, storage, checkpoints, proofs, fsck.
+//!
+//! Leaves are opaque headers, bodies lie beside them. One [`Ledger`] writes, any number of [`Reader`]s look
+//! on; both work through a small [`storage::Storage`]. Knows no network and no clock, and nothing of what
+//! headers mean beyond the [`EntryFacts`] it is given. Layout on disk: `docs/format/ledger.md`.
+
+pub mod frontier;
+pub mod group;
+pub mod index;
+pub mod reader;
+pub mod recovery;
+pub mod storage;
+pub mod tiles;
+pub mod writer;
+
+pub use group::Entry;
+pub use index::{BatchRecord, Describe, EntryFacts};
+pub use reader::{Published, ReadError, Reader};
+pub use recovery::{OpenError, Recovered};
+pub use storage::{Local, Memory};
+pub use writer::{AppendError, Ledger, PublishError};

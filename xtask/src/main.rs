@@ -2,6 +2,7 @@
 //!
 //! Owns the command line only: each command's work is in the module of its name.
 
+mod bench;
 mod build;
 mod paths;
 mod setup;
@@ -31,6 +32,8 @@ enum Task {
     Setup(setup::Options),
     /// Run every test and check, and count them by kind.
     Test(test::Options),
+    /// Measure, beside auditd and plain SHA-256, and write the report.
+    Bench(bench::Options),
     /// Run the demo's workload alone, or one of its roles.
     Workload(workload::Options),
     /// Check the rules of the house.
@@ -53,6 +56,7 @@ fn perform(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Task::Setup(options) => setup::command(&paths, &options),
         Task::Test(options) => test::command(&paths, &options),
+        Task::Bench(options) => bench::command(&paths, &options),
         Task::Workload(options) => workload::command(&options),
         Task::Tidy => tidy::command(&paths),
     }

@@ -191,7 +191,8 @@ impl<'a> Btf<'a> {
         offsets
     }
 
-    /// Byte offset of `path` in `structure`, checked to be `bytes` wide unless that is 0.
+    /// Byte offset of `path` in `structure`, checked to be `bytes` wide unless that is 0. With an empty path, the
+    /// size of the structure.
     ///
     /// # Errors
     /// [`FieldError`], naming structure and member.
@@ -202,10 +203,16 @@ impl<'a> Btf<'a> {
             .ok_or(FieldError::NoStructure(structure))?;
         let mut found = Err(FieldError::NoMember { structure, path });
         for id in ids {
-            let Some((bit, bit_field, kind)) = self.walk(*id, path) else {
-                continue;
+            let place = if path.is_empty() {
+                self.get(*id)
+                    .map(|ty| ty.value)
+                    .ok_or(FieldError::NoStructure(structure))
+            } else {
+                let Some(member) = self.walk(*id, path) else {
+                    continue;
+                };
+                self.place(structure, path, bytes, member)
             };
-            let place = self.place(structure, path, bytes, (bit, bit_field, kind));
             match (&found, &place) {
                 (Ok(one), Ok(other)) if one != other => {
                     return Err(FieldError::Ambiguous { structure, path });

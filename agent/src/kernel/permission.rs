@@ -32,12 +32,18 @@ fn capability_line(status: &str) -> Option<u64> {
     u64::from_str_radix(hex.trim(), 16).ok()
 }
 
-/// The kernel's lockdown mode, `None` if it has none or does not tell.
-pub(super) fn lockdown() -> Option<String> {
-    let modes = fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
+/// The kernel's lockdown mode, or why it is not known.
+fn lockdown() -> String {
+    match fs::read_to_string("/sys/kernel/security/lockdown") {
+        Ok(modes) => selected(&modes).unwrap_or("not understood").to_owned(),
+        Err(error) => format!("unknown (/sys/kernel/security/lockdown: {error})"),
+    }
+}
+
+/// The mode in brackets, as in `none [integrity] confidentiality`.
+fn selected(modes: &str) -> Option<&str> {
     let (_, rest) = modes.split_once('[')?;
-    let (mode, _) = rest.split_once(']')?;
-    (mode != "none").then(|| mode.to_owned())
+    Some(rest.split_once(']')?.0)
 }
 
 /// What an errno from the `bpf` call most likely means here.
@@ -50,12 +56,12 @@ pub(super) fn explain(errno: Option<i32>) -> String {
         .unwrap_or_default();
     match errno {
         Some(EPERM) if !missing.is_empty() => format!("{} missing", missing.join(" and ")),
-        Some(EPERM) => match lockdown() {
-            Some(mode) => {
-                format!("the kernel forbids it though no capability is missing (lockdown is {mode})")
-            }
-            None => "the kernel forbids it though no capability is missing".to_owned(),
-        },
+        Some(EPERM) => {
+            format!(
+                "the kernel forbids it though no capability is missing; lockdown is {}",
+                lockdown()
+            )
+        }
         Some(EACCES) => "the kernel's verifier refused the program".to_owned(),
         Some(EINVAL) => "this kernel does not know that kind of program or attachment".to_owned(),
         _ => "unexpected".to_owned(),
@@ -72,6 +78,12 @@ mod tests {
         assert_eq!(missing_capabilities(1 << CAP_BPF), ["CAP_PERFMON"]);
         assert!(missing_capabilities(1 << CAP_BPF | 1 << CAP_PERFMON).is_empty());
         assert!(missing_capabilities(1 << CAP_SYS_ADMIN).is_empty());
+    }
+
+    #[test]
+    fn the_lockdown_mode_is_the_one_in_brackets() {
+        assert_eq!(selected("none [integrity] confidentiality\n"), Some("integrity"));
+        assert_eq!(selected("nonsense"), None);
     }
 
     #[test]

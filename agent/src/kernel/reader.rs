@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
 use common::abi::{self, Counter, DecodeError, Kind, Record};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::epoll;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::loss::{Accounting, Loss, OutOfOrder};
@@ -101,6 +101,8 @@ impl Totals {
 /// The reading end of the ring; one per loaded object.
 pub struct Reader {
     ring: RingBuf<MapData>,
+    /// Watches the ring for wake-ups, not for data: see [`Reader::wait`].
+    wakeups: OwnedFd,
     /// `[happened, lost]` by kind and CPU.
     counters: PerCpuArray<MapData, [u64; 2]>,
     /// Failures by CPU, index 0: socket storage.
@@ -113,8 +115,10 @@ impl Reader {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, ReaderError> {
         let mut take = |map| ebpf.take_map(map).ok_or(ReaderError::NoMap(map));
         let failed = |map| move |source| ReaderError::Map { map, source };
+        let ring = RingBuf::try_from(take("RING")?).map_err(failed("RING"))?;
         Ok(Self {
-            ring: RingBuf::try_from(take("RING")?).map_err(failed("RING"))?,
+            wakeups: watch(&ring).map_err(|error| ReaderError::Wait(error.into()))?,
+            ring,
             counters: PerCpuArray::try_from(take("COUNTERS")?).map_err(failed("COUNTERS"))?,
             failures: PerCpuArray::try_from(take("FAILURES")?).map_err(failed("FAILURES"))?,
             programs: Vec::new(),
@@ -150,8 +154,11 @@ impl Reader {
             tv_sec: 1,
             tv_nsec: 0,
         });
-        let mut fds = [PollFd::new(&self.ring, PollFlags::IN)];
-        match poll(&mut fds, Some(&timeout)) {
+        let mut events = [epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        }];
+        match epoll::wait(&self.wakeups, &mut events, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(ReaderError::Wait(error.into())),
         }
@@ -268,10 +275,13 @@ impl fmt::Debug for Reader {
     }
 }
 
-impl AsFd for Reader {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
-    }
+/// Edge-triggered: the ring counts as readable while it holds anything, which would end every wait at once and
+/// undo the kernel's batching. Only a wake-up makes an edge.
+fn watch(ring: &RingBuf<MapData>) -> rustix::io::Result<OwnedFd> {
+    let wakeups = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+    epoll::add(&wakeups, ring, epoll::EventData::new_u64(0), flags)?;
+    Ok(wakeups)
 }
 
 fn take(accounting: &mut Accounting, record: Record<'_>, sink: &mut dyn FnMut(Item<'_>)) {

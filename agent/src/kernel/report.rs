@@ -31,10 +31,6 @@ pub enum Probe {
     ProcessExit,
     /// TCP state changes: connect, open, close, listen.
     TcpState,
-    /// Resets that arrive.
-    TcpReceiveReset,
-    /// Resets that are sent.
-    TcpSendReset,
     /// Snapshot of processes.
     IterTask,
     /// Snapshot of TCP sockets.
@@ -56,8 +52,6 @@ impl Probe {
             Self::ProcessExec => "process-exec",
             Self::ProcessExit => "process-exit",
             Self::TcpState => "tcp-state",
-            Self::TcpReceiveReset => "tcp-receive-reset",
-            Self::TcpSendReset => "tcp-send-reset",
             Self::IterTask => "iter-task",
             Self::IterTcp => "iter-tcp",
             Self::IterTaskFile => "iter-task-file",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use aya::programs::{BtfTracePoint, FEntry, Iter, Lsm, ProgramError};
 use aya::{Ebpf, EbpfLoader};
-use common::abi::fields::Need;
+use common::abi::fields::{Field, Need};
 
 use super::btf::{Btf, BtfError, Offsets};
 use super::permission::{effective_capabilities, explain, missing_capabilities};
@@ -124,18 +124,6 @@ const PLANS: &[Plan] = {
             Need::Process,
         ),
         plan(
-            Probe::TcpReceiveReset,
-            "tcp_receive_reset",
-            TracePoint("tcp_receive_reset"),
-            Need::Tcp,
-        ),
-        plan(
-            Probe::TcpSendReset,
-            "tcp_send_reset",
-            TracePoint("tcp_send_reset"),
-            Need::Tcp,
-        ),
-        plan(
             Probe::TcpState,
             "tcp_state",
             TracePoint("inet_sock_set_state"),
@@ -245,6 +233,13 @@ fn try_probe(hooks: &mut Hooks, plan: &Plan, offsets: &Offsets) -> SensorReport 
     if !lacking.is_empty() {
         return report(State::Failed(lacking.join("; ")));
     }
+    if let Mechanism::Iter(_) = plan.mechanism
+        && let Some(field) = unexpected_context(offsets)
+    {
+        return report(State::Failed(format!(
+            "the kernel's iterator context has {field} elsewhere"
+        )));
+    }
     if let Err(error) = attach(hooks, plan) {
         return report(State::Failed(error));
     }
@@ -257,6 +252,23 @@ fn try_probe(hooks: &mut Hooks, plan: &Plan, offsets: &Offsets) -> SensorReport 
     } else {
         State::Degraded(thinner.join("; "))
     })
+}
+
+/// Programs cannot take the layout of their own context from a table, so it is compared here.
+fn unexpected_context(offsets: &Offsets) -> Option<&'static str> {
+    const EXPECTED: [(Field, u32, &str); 7] = [
+        (Field::IterMeta, 0, "meta"),
+        (Field::IterTask, 8, "task"),
+        (Field::IterTcpSock, 8, "sk_common"),
+        (Field::IterFileTask, 8, "task"),
+        (Field::IterFileFd, 16, "fd"),
+        (Field::IterFileFile, 24, "file"),
+        (Field::IterMetaSeq, 0, "seq"),
+    ];
+    EXPECTED
+        .iter()
+        .find(|(field, expected, _)| offsets.table.get(*field as usize) != Some(expected))
+        .map(|(_, _, name)| *name)
 }
 
 /// Optional fields that are missing and concern this family.

@@ -26,6 +26,7 @@ pub struct Place {
     /// Kernel structure that holds it.
     pub structure: &'static str,
     /// Member path in it, separated by dots; members of unnamed unions and structures count as its own.
+    /// Empty for the size of the structure itself.
     pub path: &'static str,
     /// Size in bytes the programs read; the kernel's must match. 0 for an embedded structure.
     pub bytes: u32,
@@ -125,6 +126,7 @@ fields! {
     PidNumbers = "pid"."numbers", 0, Optional;
     UpidNr = "upid"."nr", 4, Optional;
     UpidNs = "upid"."ns", 8, Optional;
+    UpidBytes = "upid"."", 0, Optional;
     CssSetDefault = "css_set"."dfl_cgrp", 8, Optional;
     CgroupKn = "cgroup"."kn", 8, Optional;
     KernfsNodeId = "kernfs_node"."id", 8, Optional;

@@ -17,14 +17,10 @@ pub mod flag {
     pub const OPENED_BEFORE: u32 = 1 << 0;
     /// The peer sent its FIN: everything it sent has arrived.
     pub const FIN_RECEIVED: u32 = 1 << 1;
-    /// A reset was received.
-    pub const RESET_RECEIVED: u32 = 1 << 2;
-    /// A reset was sent.
-    pub const RESET_SENT: u32 = 1 << 3;
     /// The kernel had no memory to remember who opened the socket.
-    pub const MEMORY_FAILED: u32 = 1 << 4;
+    pub const MEMORY_FAILED: u32 = 1 << 2;
     /// The direction was inferred from the socket's own counters, not seen.
-    pub const DIRECTION_INFERRED: u32 = 1 << 5;
+    pub const DIRECTION_INFERRED: u32 = 1 << 3;
 }
 
 /// TCP states, with the kernel's numbers.
@@ -135,7 +131,7 @@ pub struct Owner {
 /// How a connection ended, from the state it left and the error the kernel noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseResult {
-    /// Both ends finished in order.
+    /// Finished in order by this end; by the other too if [`flag::FIN_RECEIVED`] is set.
     Finished,
     /// The attempt was answered by a reset.
     Refused,
@@ -154,7 +150,8 @@ pub enum CloseResult {
 /// A TCP socket at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tcp {
-    /// The kernel's number for the socket; never reused within one boot.
+    /// The kernel's number for the socket; never reused within one boot. A socket can connect again after a
+    /// failure, so a connection's key is this with `opened_boot_ns`.
     pub cookie: u64,
     /// Cookie of the listener that accepted it; 0 if outbound or not known.
     pub listener_cookie: u64,
@@ -286,7 +283,6 @@ impl Tcp {
             // Leaving these without an error and without the closing handshake means that this end
             // threw the connection away: unread data, zero linger, or an abort.
             (0, state::ESTABLISHED | state::CLOSE_WAIT | state::FIN_WAIT1) => CloseResult::ResetByUs,
-            (0, _) if self.flags & flag::RESET_SENT != 0 => CloseResult::ResetByUs,
             (0, _) => CloseResult::Finished,
             (error, _) => CloseResult::Failed(error),
         }

@@ -123,14 +123,25 @@ pub(super) fn fuzz_smoke(paths: &Paths, tally: &mut Tally) -> Result<()> {
     names.sort();
     for name in names {
         let outcome = step(&format!("fuzz: {name} for {FUZZ_SECONDS} s"), || {
+            // What the run finds goes into a folder of its own: the kept corpus grows by choice.
+            let found = paths.target.join("fuzz-corpus").join(&name);
+            let kept = paths.root.join("tests/fuzz/corpus").join(&name);
+            fs::create_dir_all(&found)?;
             let mut command = std::process::Command::new(&fuzz);
             crate::shell::clean(&mut command);
             command
                 .current_dir(paths.root.join("tests"))
-                // cargo-fuzz wants sanitizer flags, which a released compiler has behind this switch.
+                // cargo-fuzz wants coverage flags, which a released compiler has behind this switch.
                 .env("RUSTC_BOOTSTRAP", "1")
-                .args(["run", "--fuzz-dir", "fuzz", &name, "--"])
-                .arg(format!("-max_total_time={FUZZ_SECONDS}"));
+                // The parsers are safe Rust: there is nothing for an address sanitizer to find.
+                .args(["run", "--sanitizer", "none", "--fuzz-dir", "fuzz", "--target-dir"])
+                .arg(paths.target.join("fuzz"))
+                .arg(&name)
+                .arg(&found);
+            if kept.is_dir() {
+                command.arg(&kept);
+            }
+            command.arg("--").arg(format!("-max_total_time={FUZZ_SECONDS}"));
             quiet(&mut command).with_context(|| format!("target {name}"))
         });
         tally.check(&format!("fuzz {name}"), &outcome);

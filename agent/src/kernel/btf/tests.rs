@@ -61,6 +61,7 @@ fn fields_are_found_through_unnamed_unions_and_nested_structures() {
     assert_eq!(btf.offset("outer", "b", 8), Ok(8));
     assert_eq!(btf.offset("outer", "d", 0), Ok(20));
     assert_eq!(btf.offset("outer", "d.x", 4), Ok(20));
+    assert_eq!(btf.offset("outer", "", 0), Ok(32), "the size of the structure");
 }
 
 #[test]

@@ -1,0 +1,230 @@
+//! Whether an instant was watched: judged from the two batches around it.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Caveat, Moment};
+use crate::{
+    batch::{ClockSource, HeaderFields, HeaderFlags},
+    ids::{BootId, BootNanos, EventIndex, LeafIndex, Sequence, WallNanos},
+};
+use alloc::vec::Vec;
+
+/// What a batch says of time, without its events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Its place in the ledger.
+    pub leaf: LeafIndex,
+    /// Its place in the chain.
+    pub sequence: Sequence,
+    /// Its first event.
+    pub first_event: EventIndex,
+    /// How many events it has.
+    pub event_count: u32,
+    /// Its marks.
+    pub flags: HeaderFlags,
+    /// The boot it watched.
+    pub boot: BootId,
+    /// Watched from this instant, boot clock.
+    pub from_boot: BootNanos,
+    /// Watched up to this instant, boot clock.
+    pub until_boot: BootNanos,
+    /// Watched from this instant, wall clock.
+    pub from_wall: WallNanos,
+    /// Watched up to this instant, wall clock.
+    pub until_wall: WallNanos,
+    /// Bound of the wall clock's error, nanoseconds; `u64::MAX` where unknown.
+    pub clock_error_ns: u64,
+    /// What vouches for that bound.
+    pub clock_source: ClockSource,
+}
+
+impl Span {
+    /// The span of a header that stands at `leaf`.
+    #[must_use]
+    pub fn of(leaf: LeafIndex, fields: &HeaderFields) -> Self {
+        Self {
+            leaf,
+            sequence: fields.sequence,
+            first_event: fields.first_event,
+            event_count: fields.event_count,
+            flags: fields.flags,
+            boot: fields.boot,
+            from_boot: fields.from_boot,
+            until_boot: fields.until_boot,
+            from_wall: fields.from_wall,
+            until_wall: fields.until_wall,
+            clock_error_ns: fields.clock_error_ns,
+            clock_source: fields.clock_source,
+        }
+    }
+
+    /// The wall time of an instant on the boot clock, reckoned from the end of this batch.
+    #[must_use]
+    pub fn wall_of(&self, boot: BootNanos) -> WallNanos {
+        let ahead = boot.0.saturating_sub(self.until_boot.0);
+        let behind = self.until_boot.0.saturating_sub(boot.0);
+        WallNanos(self.until_wall.0.saturating_add(ahead).saturating_sub(behind))
+    }
+
+    /// The boot time of an instant on the wall clock, reckoned from the end of this batch.
+    #[must_use]
+    pub fn boot_of(&self, wall: WallNanos) -> BootNanos {
+        let ahead = wall.0.saturating_sub(self.until_wall.0);
+        let behind = self.until_wall.0.saturating_sub(wall.0);
+        BootNanos(self.until_boot.0.saturating_add(ahead).saturating_sub(behind))
+    }
+}
+
+/// How a run of the agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunEnd {
+    /// It said that it stops.
+    Stopped,
+    /// It did not: killed, crashed, or the machine went down.
+    Broken,
+    /// It went on: the instant lies between what two of its batches claim.
+    Unclaimed,
+}
+
+/// Why an answer cannot be given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "because", rename_all = "snake_case")]
+pub enum Unknown {
+    /// The host has no batch in the ledger.
+    NoBatches,
+    /// Nothing watched it yet.
+    BeforeFirst {
+        /// The first instant watched.
+        first: Moment,
+    },
+    /// Nothing watched it between two batches.
+    Gap {
+        /// Watched up to this instant.
+        from: Moment,
+        /// Watched again from this instant.
+        until: Moment,
+        /// How the run before ended.
+        ended: RunEnd,
+        /// Whether the machine was restarted in between.
+        rebooted: bool,
+    },
+    /// Nothing has arrived that covers it.
+    AfterLast {
+        /// Watched up to this instant.
+        until: Moment,
+        /// Whether the agent said that it stops.
+        stopped: bool,
+    },
+    /// The run had no complete list of what existed yet.
+    NoBaseline {
+        /// The run began then.
+        since: Moment,
+        /// The list is complete from then on, where that is known.
+        complete: Option<Moment>,
+    },
+    /// Nothing is known of it, but what would tell may have been missed.
+    MayBeMissed {
+        /// Why.
+        caveats: Vec<Caveat>,
+    },
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoBatches => {
+                f.write_str("the host has no batch in the ledger; start its agent, or ask later")
+            }
+            Self::BeforeFirst { first } => write!(f, "nothing watched before {first}; ask for that or later"),
+            Self::Gap {
+                from,
+                until,
+                ended,
+                rebooted,
+            } => {
+                let how = match ended {
+                    RunEnd::Stopped => "the agent was stopped in order",
+                    RunEnd::Broken => "the agent broke off without a word",
+                    RunEnd::Unclaimed => "the agent ran but claims nothing of it",
+                };
+                let boot = if *rebooted {
+                    ", the machine was restarted"
+                } else {
+                    ""
+                };
+                write!(
+                    f,
+                    "nothing watched between {from} and {until} ({how}{boot}); ask for one of these bounds"
+                )
+            }
+            Self::AfterLast { until, stopped: true } => {
+                write!(
+                    f,
+                    "nothing watched after {until}: the agent was stopped in order; start it again, or ask for that or earlier"
+                )
+            }
+            Self::AfterLast {
+                until,
+                stopped: false,
+            } => write!(
+                f,
+                "nothing has arrived yet that was watched after {until}: the agent is down, cut off or about to report; ask for that or earlier"
+            ),
+            Self::NoBaseline {
+                since,
+                complete: Some(complete),
+            } => write!(
+                f,
+                "the agent started at {since} and had listed what existed only by {complete}; ask for that or later"
+            ),
+            Self::NoBaseline {
+                since,
+                complete: None,
+            } => write!(
+                f,
+                "the agent started at {since} and has not listed yet what existed; ask again later"
+            ),
+            Self::MayBeMissed { caveats } => {
+                f.write_str("no event is about it, but some may be missing: ")?;
+                for (at, caveat) in caveats.iter().enumerate() {
+                    write!(f, "{}{caveat}", if at == 0 { "" } else { "; " })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Whether `at` was watched.
+///
+/// `begun` is the chain's last batch that begins at or before the instant, `next` the one after it (the
+/// chain's first, where none has begun).
+///
+/// # Errors
+/// Why it was not.
+pub fn watched(at: WallNanos, begun: Option<&Span>, next: Option<&Span>) -> Result<(), Unknown> {
+    match (begun, next) {
+        (None, None) => Err(Unknown::NoBatches),
+        (None, Some(first)) => Err(Unknown::BeforeFirst {
+            first: Moment(first.from_wall),
+        }),
+        (Some(begun), _) if at <= begun.until_wall => Ok(()),
+        (Some(begun), None) => Err(Unknown::AfterLast {
+            until: Moment(begun.until_wall),
+            stopped: begun.flags.last_before_stop,
+        }),
+        (Some(begun), Some(next)) => Err(Unknown::Gap {
+            from: Moment(begun.until_wall),
+            until: Moment(next.from_wall),
+            ended: match (next.flags.first_since_start, begun.flags.last_before_stop) {
+                (_, true) => RunEnd::Stopped,
+                (true, false) => RunEnd::Broken,
+                (false, false) => RunEnd::Unclaimed,
+            },
+            rebooted: begun.boot != next.boot,
+        }),
+    }
+}

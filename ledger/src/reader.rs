@@ -1,0 +1,284 @@
+//! Reading a ledger while it grows: entries, proofs, receipts.
+//!
+//! Cheap to clone and safe to use from any thread. Nothing read from disk is handed out unchecked: headers
+//! are compared with their leaf hash, bodies with their checksum, proofs are verified before they leave.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use common::{
+    checkpoint::Checkpoint,
+    ids::{Hash, HostId, LeafIndex, Sequence, WallNanos},
+    merkle::{ProofError, consistency_proof_from, inclusion_proof_from, leaf_hash, verify_inclusion},
+    note::VerifierKey,
+    receipt::Receipt,
+    tile::{Kind, TILE_WIDTH, TilePath},
+};
+
+use crate::{
+    group::group_path,
+    index::{BatchRecord, Index, Location},
+    storage::{Storage, StorageError},
+    tiles::{BUNDLE_BYTES_MAX, LOG, TILE_BYTES_MAX, TileError, TileStore, object_path},
+};
+
+/// The latest checkpoint, verified, with the note's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Size and root.
+    pub checkpoint: Checkpoint,
+    /// The signed note, byte for byte.
+    pub note: Arc<[u8]>,
+}
+
+/// Why something could not be read from a ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Not a leaf of this ledger. The caller.
+    #[error("leaf {leaf} is beyond the ledger's {leaves} leaves")]
+    NoSuchLeaf {
+        /// The leaf.
+        leaf: LeafIndex,
+        /// Leaves there are.
+        leaves: u64,
+    },
+    /// Durable, but no checkpoint covers it yet: ask again after the next one.
+    #[error("leaf {leaf} is not yet under a checkpoint, the latest has {size} leaves")]
+    NotPublished {
+        /// The leaf.
+        leaf: LeafIndex,
+        /// Leaves under the latest checkpoint.
+        size: u64,
+    },
+    /// A size that has no checkpoint here, or an order of sizes that proves nothing. The caller.
+    #[error("no consistency proof from {old} to {new} leaves, the ledger has {size}")]
+    NoSuchSize {
+        /// Earlier size asked for.
+        old: u64,
+        /// Later size asked for.
+        new: u64,
+        /// Leaves under the latest checkpoint.
+        size: u64,
+    },
+    /// The disk.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A tile is missing or cut.
+    #[error(transparent)]
+    Tile(#[from] TileError),
+    /// An object that the index knows is gone.
+    #[error("{path} is missing; run `hostledger verify`")]
+    Missing {
+        /// The object.
+        path: String,
+    },
+    /// The stored bytes are not those that were committed.
+    #[error("{what} of leaf {leaf} in {path} has rotted; run `hostledger verify`")]
+    Rotten {
+        /// Header or body.
+        what: &'static str,
+        /// The leaf.
+        leaf: LeafIndex,
+        /// The object.
+        path: String,
+    },
+    /// The tiles do not lead to the checkpoint's root.
+    #[error("tiles do not prove leaf {leaf}: {why}; run `hostledger verify`")]
+    Unprovable {
+        /// The leaf.
+        leaf: LeafIndex,
+        /// How the proof fails.
+        why: ProofError,
+    },
+}
+
+/// What writer and readers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) verifier: VerifierKey,
+    pub(crate) tiles: TileStore,
+    pub(crate) published: RwLock<Published>,
+    pub(crate) index: RwLock<Index>,
+}
+
+/// A view of a ledger that follows its growth.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The key that checkpoints verify with.
+    #[must_use]
+    pub fn verifier(&self) -> &VerifierKey {
+        &self.shared.verifier
+    }
+
+    /// The latest checkpoint.
+    #[must_use]
+    pub fn published(&self) -> Published {
+        self.shared
+            .published
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Durable leaves, under a checkpoint or not.
+    #[must_use]
+    pub fn leaves(&self) -> u64 {
+        self.with_index(Index::leaves)
+    }
+
+    /// The batch of `host` at `sequence`, once durable.
+    #[must_use]
+    pub fn find(&self, host: &HostId, sequence: Sequence) -> Option<BatchRecord> {
+        self.with_index(|index| index.find(host, sequence))
+    }
+
+    /// The latest durable batch of `host`.
+    #[must_use]
+    pub fn host_head(&self, host: &HostId) -> Option<BatchRecord> {
+        self.with_index(|index| index.head(host))
+    }
+
+    /// All hosts with a durable batch.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<HostId> {
+        self.with_index(Index::hosts)
+    }
+
+    /// Durable batches of `host` whose time bounds meet `from..=until`.
+    #[must_use]
+    pub fn batches_between(&self, host: &HostId, from: WallNanos, until: WallNanos) -> Vec<BatchRecord> {
+        self.with_index(|index| index.between(host, from, until))
+    }
+
+    /// The header at `leaf`; compared with its leaf hash where a checkpoint covers it.
+    pub fn header(&self, leaf: LeafIndex) -> Result<Vec<u8>, ReadError> {
+        let location = self.location(leaf)?;
+        let (path, header) = self.bytes(&location, location.place.header.clone())?;
+        let size = self.published().checkpoint.size;
+        let tile = leaf.0 / u64::from(TILE_WIDTH);
+        let known = TilePath::in_tree(Kind::Hashes(0), tile, size)
+            .filter(|tile| leaf.0 % u64::from(TILE_WIDTH) < u64::from(tile.width));
+        if let Some(tile) = known {
+            let at = usize::from((leaf.0 % u64::from(TILE_WIDTH)).to_le_bytes()[0]);
+            if self.shared.tiles.hashes(tile)?.get(at) != Some(&leaf_hash(&header)) {
+                return Err(ReadError::Rotten {
+                    what: "header",
+                    leaf,
+                    path,
+                });
+            }
+        }
+        Ok(header)
+    }
+
+    /// The body beside `leaf`, compared with its checksum. Whether it is what the header commits to is for
+    /// the caller to check.
+    pub fn body(&self, leaf: LeafIndex) -> Result<Vec<u8>, ReadError> {
+        let location = self.location(leaf)?;
+        let (path, body) = self.bytes(&location, location.place.body.clone())?;
+        if crc32fast::hash(&body) == location.place.body_crc {
+            Ok(body)
+        } else {
+            Err(ReadError::Rotten {
+                what: "body",
+                leaf,
+                path,
+            })
+        }
+    }
+
+    /// The proof that `leaf` stands under the latest checkpoint.
+    pub fn receipt(&self, leaf: LeafIndex) -> Result<Receipt, ReadError> {
+        self.receipt_in(leaf, &self.published())
+    }
+
+    /// The proof that `leaf` stands under `head`, a checkpoint of this ledger.
+    pub fn receipt_in(&self, leaf: LeafIndex, head: &Published) -> Result<Receipt, ReadError> {
+        let Checkpoint { size, root, .. } = &head.checkpoint;
+        let leaves = self.leaves();
+        if leaf.0 >= leaves {
+            return Err(ReadError::NoSuchLeaf { leaf, leaves });
+        }
+        let tree = self.shared.tiles.tree(*size);
+        let Some(proof) = inclusion_proof_from(&tree, leaf.0, *size)? else {
+            return Err(ReadError::NotPublished { leaf, size: *size });
+        };
+        let hash = common::merkle::Nodes::node(&tree, 0, leaf.0)?;
+        verify_inclusion(&hash, leaf.0, *size, &proof, root)
+            .map_err(|why| ReadError::Unprovable { leaf, why })?;
+        Ok(Receipt {
+            leaf,
+            proof,
+            checkpoint: head.note.to_vec(),
+        })
+    }
+
+    /// The proof that the ledger of `new` leaves extends that of `old`, both at most the published size.
+    pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, ReadError> {
+        let size = self.published().checkpoint.size;
+        let none = ReadError::NoSuchSize { old, new, size };
+        if new > size {
+            return Err(none);
+        }
+        consistency_proof_from(&self.shared.tiles.tree(new), old, new)?.ok_or(none)
+    }
+
+    /// The bytes of a resource of the tlog-tiles interface, `checkpoint` or `tile/…`, for whoever serves it;
+    /// `None` for any other name and for what does not exist.
+    pub fn resource(&self, name: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        if name == "checkpoint" {
+            // Nothing is signed yet when the disk was full at the very first start.
+            return Ok(Some(self.published().note.to_vec()).filter(|note| !note.is_empty()));
+        }
+        let Some(path) = TilePath::parse(name) else {
+            return Ok(None);
+        };
+        let length_max = match path.kind {
+            Kind::Hashes(_) => TILE_BYTES_MAX,
+            Kind::Entries => BUNDLE_BYTES_MAX,
+        };
+        self.shared.storage.read(&object_path(path), length_max)
+    }
+
+    fn location(&self, leaf: LeafIndex) -> Result<Location, ReadError> {
+        let found = self.with_index(|index| (index.location(leaf), index.leaves()));
+        found.0.ok_or(ReadError::NoSuchLeaf {
+            leaf,
+            leaves: found.1,
+        })
+    }
+
+    fn bytes(
+        &self,
+        location: &Location,
+        range: std::ops::Range<u32>,
+    ) -> Result<(String, Vec<u8>), ReadError> {
+        let path = group_path(location.group);
+        let length = (range.end - range.start) as usize;
+        match self
+            .shared
+            .storage
+            .read_range(&path, u64::from(range.start), length)?
+        {
+            Some(bytes) => Ok((path, bytes)),
+            None => Err(ReadError::Missing { path }),
+        }
+    }
+
+    fn with_index<T>(&self, ask: impl FnOnce(&Index) -> T) -> T {
+        ask(&self.shared.index.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Object path of the checkpoint.
+pub(crate) fn checkpoint_path() -> String {
+    format!("{LOG}/checkpoint")
+}

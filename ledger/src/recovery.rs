@@ -1,0 +1,400 @@
+//! Opening a ledger: finding out what a crash left, and finishing it with the code that runs live.
+//!
+//! The groups are the truth. Whatever they hold beyond the last checkpoint was durable, so it may have been
+//! acknowledged, so it is integrated and published. Anything that does not fit is a named, fatal error:
+//! guessing here could sign a second root for a size.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use common::{
+    checkpoint::{self, Checkpoint, CheckpointError},
+    ids::{Hash, LeafIndex},
+    limits::NOTE_BYTES_MAX,
+    merkle::empty_root,
+    note::{SignerKey, VerifierKey},
+    tile::{Kind, TILE_LEVEL_MAX, TilePath, entries},
+};
+use rayon::prelude::*;
+
+use crate::{
+    frontier::Frontier,
+    group::{FIXED_BYTES, GROUP_BYTES_MAX, GROUPS, GroupFault, Head, Prologue, parse_group_path, slice},
+    index::{Describe, EntryFacts, Index},
+    reader::{Published, Shared, checkpoint_path},
+    storage::{NewObject, Storage, StorageError},
+    tiles::{BUNDLE_BYTES_MAX, TileError, TileStore},
+    writer::{Ledger, PublishError},
+};
+
+/// Object that holds the verifier key, beside the log.
+pub const VERIFIER_KEY: &str = "ledger.vkey";
+
+/// What opening found and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovered {
+    /// Durable leaves.
+    pub leaves: u64,
+    /// Leaves under the checkpoint found.
+    pub found_size: u64,
+    /// Groups beyond it, which were integrated and published now.
+    pub replayed_groups: usize,
+    /// Whether they are published; not so when the disk is full, until a later publish succeeds.
+    pub published: bool,
+}
+
+/// Why a ledger was not opened. Nothing was changed that is not what recovery would write anyway.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The disk.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The ledger belongs to another key. Operator: give the right key or another directory.
+    #[error("ledger.vkey is {found:?}, the key given is {given:?}")]
+    OtherKey {
+        /// What the file holds.
+        found: String,
+        /// Our verifier key.
+        given: String,
+    },
+    /// There is data but no verifier key beside it: deleted.
+    #[error("ledger.vkey is missing though the ledger has data")]
+    NoKey,
+    /// The checkpoint does not open. Disk or tampering.
+    #[error("log/checkpoint: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// A group is damaged. Disk or tampering.
+    #[error("{path}: {fault}")]
+    Group {
+        /// The object.
+        path: String,
+        /// What is wrong.
+        fault: GroupFault,
+    },
+    /// A group that must be there is not. Deleted, or the directory is an older copy.
+    #[error("group of leaf {leaf} is missing, though {evidence}")]
+    MissingGroup {
+        /// First leaf that is missing.
+        leaf: LeafIndex,
+        /// What says that it existed.
+        evidence: String,
+    },
+    /// We publish whole groups only, so this checkpoint is another ledger's or another copy's.
+    #[error("the checkpoint of {size} leaves ends inside a group")]
+    SplitGroup {
+        /// Leaves under the checkpoint.
+        size: u64,
+    },
+    /// A file that no ledger has where groups lie.
+    #[error("{0} is not the name of a group")]
+    StrayObject(String),
+    /// A tile or bundle at the tree's edge is damaged. Disk or tampering.
+    #[error("{path}: {why}")]
+    Resource {
+        /// The object.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The tiles at the edge give another root than the checkpoint.
+    #[error("tiles give root {computed} for {size} leaves, the checkpoint says {signed}")]
+    Root {
+        /// Leaves under the checkpoint.
+        size: u64,
+        /// Root of the tiles.
+        computed: Hash,
+        /// Root in the checkpoint.
+        signed: Hash,
+    },
+    /// Replaying failed; the error says whose fault it is.
+    #[error("replaying groups: {0}")]
+    Replay(PublishError),
+}
+
+impl Ledger {
+    /// Opens the ledger in `storage`, or makes one there, and brings every durable leaf under a checkpoint.
+    /// `signer`'s name is the ledger's origin; `describe` reads the headers for the index.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        signer: SignerKey,
+        describe: Describe,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let verifier = signer.verifier().clone();
+        let paths = storage.list(GROUPS)?;
+        let note = storage.read(&checkpoint_path(), NOTE_BYTES_MAX as u64)?;
+        check_key(storage.as_ref(), &verifier, paths.is_empty() && note.is_none())?;
+        let found = note
+            .map(|note| {
+                checkpoint::open(&note, &verifier).map(|checkpoint| Published {
+                    checkpoint,
+                    note: note.into(),
+                })
+            })
+            .transpose()?;
+        let size = found.as_ref().map_or(0, |published| published.checkpoint.size);
+        let groups = read_groups(storage.as_ref(), &paths, size, describe)?;
+        let leaves = groups.last().map_or(0, |group| group.head.end().0);
+        if leaves < size {
+            let evidence = format!("the checkpoint has {size} leaves");
+            return Err(OpenError::MissingGroup {
+                leaf: LeafIndex(leaves),
+                evidence,
+            });
+        }
+        let tiles = TileStore::new(Arc::clone(&storage));
+        let edge = resume(&tiles, size)?;
+        let signed = found
+            .as_ref()
+            .map_or_else(empty_root, |published| published.checkpoint.root);
+        if edge.root() != signed {
+            return Err(OpenError::Root {
+                size,
+                computed: edge.root(),
+                signed,
+            });
+        }
+        let standing = found.clone().unwrap_or_else(|| unsigned_genesis(&verifier));
+        let shared = Shared {
+            storage,
+            verifier,
+            tiles,
+            published: RwLock::new(standing),
+            index: RwLock::new(Index::default()),
+        };
+        let mut ledger = Self {
+            shared: Arc::new(shared),
+            signer,
+            describe,
+            edge,
+            pending: Vec::new(),
+            poisoned: None,
+        };
+        let replayed_groups = ledger.load(groups, size)?;
+        let outcome = if found.is_none() && ledger.pending.is_empty() {
+            ledger.publish(Frontier::new())
+        } else {
+            ledger.integrate_and_publish()
+        };
+        let published = match outcome {
+            Ok(_) => true,
+            Err(PublishError::NoSpace(_)) => false,
+            Err(error) => return Err(OpenError::Replay(error)),
+        };
+        Ok((
+            ledger,
+            Recovered {
+                leaves,
+                found_size: size,
+                replayed_groups,
+                published,
+            },
+        ))
+    }
+
+    /// Fills the index with `groups` and queues those beyond `size`; returns how many those are.
+    fn load(&mut self, groups: Vec<LoadedGroup>, size: u64) -> Result<usize, OpenError> {
+        let mut replayed = 0;
+        for group in groups {
+            let Some(file) = group.file else {
+                let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
+                index.add_group(&group.head, &group.facts);
+                continue;
+            };
+            // A dead process may have named it without syncing; what is published must not depend on that.
+            self.shared.storage.settle(&group.path)?;
+            self.sequenced(
+                &group.head,
+                group.head.places.iter().map(|place| slice(&file, &place.header)),
+            );
+            replayed += 1;
+        }
+        if self.edge.size() + self.pending.len() as u64 != self.reader().leaves() {
+            return Err(OpenError::SplitGroup { size });
+        }
+        Ok(replayed)
+    }
+}
+
+/// A group as found at start.
+struct LoadedGroup {
+    path: String,
+    head: Head,
+    facts: Vec<Option<EntryFacts>>,
+    /// The head's bytes where the group lies beyond the checkpoint and its headers are still needed.
+    file: Option<Vec<u8>>,
+}
+
+/// Reads the heads of all groups and checks that they follow one another. Those beyond `size` are checked
+/// whole: they alone were not covered by a checkpoint yet.
+fn read_groups(
+    storage: &dyn Storage,
+    paths: &[String],
+    size: u64,
+    describe: Describe,
+) -> Result<Vec<LoadedGroup>, OpenError> {
+    let mut named = paths
+        .iter()
+        .map(|path| {
+            let first = parse_group_path(path).ok_or_else(|| OpenError::StrayObject(path.clone()))?;
+            Ok((first, path))
+        })
+        .collect::<Result<Vec<_>, OpenError>>()?;
+    named.sort_unstable();
+    let groups = named
+        .par_iter()
+        .map(|(first, path)| read_group(storage, *first, path, first.0 >= size, describe))
+        .collect::<Result<Vec<_>, OpenError>>()?;
+    let mut next = LeafIndex(0);
+    for group in &groups {
+        if group.head.first != next {
+            let evidence = format!("{} follows it", group.path);
+            return Err(OpenError::MissingGroup { leaf: next, evidence });
+        }
+        next = group.head.end();
+    }
+    Ok(groups)
+}
+
+fn read_group(
+    storage: &dyn Storage,
+    first: LeafIndex,
+    path: &str,
+    replay: bool,
+    describe: Describe,
+) -> Result<LoadedGroup, OpenError> {
+    let damaged = |fault| OpenError::Group {
+        path: path.to_owned(),
+        fault,
+    };
+    let gone = || OpenError::MissingGroup {
+        leaf: first,
+        evidence: format!("{path} was listed"),
+    };
+    let fixed = storage.read_range(path, 0, FIXED_BYTES)?.ok_or_else(gone)?;
+    let prologue = Prologue::parse(&fixed).map_err(damaged)?;
+    let wanted = if replay {
+        GROUP_BYTES_MAX
+    } else {
+        prologue.head_bytes()
+    };
+    let mut file = storage
+        .read_range(path, 0, usize::try_from(wanted).unwrap_or(usize::MAX))?
+        .ok_or_else(gone)?;
+    let head = Head::parse(&file, first).map_err(damaged)?;
+    let found = storage.length(path)?.ok_or_else(gone)?;
+    if found != head.file_bytes {
+        return Err(damaged(GroupFault::Length {
+            expected: head.file_bytes,
+            found,
+        }));
+    }
+    if replay {
+        for (entry, place) in head.places.iter().enumerate() {
+            if crc32fast::hash(slice(&file, &place.body)) != place.body_crc {
+                return Err(damaged(GroupFault::Body {
+                    entry,
+                    at: place.body.start,
+                }));
+            }
+        }
+    }
+    let facts = head
+        .places
+        .iter()
+        .map(|place| describe(slice(&file, &place.header)))
+        .collect();
+    file.truncate(usize::try_from(prologue.head_bytes()).unwrap_or(usize::MAX));
+    Ok(LoadedGroup {
+        path: path.to_owned(),
+        head,
+        facts,
+        file: replay.then_some(file),
+    })
+}
+
+/// Compares the verifier key beside the log with ours, or puts it there if the ledger is `new`.
+fn check_key(storage: &dyn Storage, verifier: &VerifierKey, new: bool) -> Result<(), OpenError> {
+    let given = format!("{verifier}\n");
+    match storage.read(VERIFIER_KEY, NOTE_BYTES_MAX as u64)? {
+        Some(found) if found == given.as_bytes() => Ok(()),
+        Some(found) => Err(OpenError::OtherKey {
+            found: String::from_utf8_lossy(&found).trim_end().to_owned(),
+            given: given.trim_end().to_owned(),
+        }),
+        None if new => Ok(storage.create(&[NewObject {
+            path: VERIFIER_KEY,
+            parts: &[given.as_bytes()],
+        }])?),
+        None => Err(OpenError::NoKey),
+    }
+}
+
+/// The edge of the tree of `size` leaves from its stored partial tiles and bundle.
+fn resume(tiles: &TileStore, size: u64) -> Result<Frontier, OpenError> {
+    let fault = |error: TileError| match error {
+        TileError::Storage(error) => OpenError::Storage(error),
+        TileError::Missing(path) => OpenError::Resource {
+            path,
+            why: "missing".into(),
+        },
+        TileError::Length { path, bytes } => OpenError::Resource {
+            path,
+            why: format!("cut to {bytes} bytes"),
+        },
+    };
+    let edge_of = |kind, level: u8| {
+        let index = size.checked_shr(8 * (u32::from(level) + 1)).unwrap_or(0);
+        TilePath::in_tree(kind, index, size)
+    };
+    let mut levels = Vec::new();
+    for level in 0..=TILE_LEVEL_MAX {
+        let hashes = match edge_of(Kind::Hashes(level), level) {
+            Some(path) => tiles.hashes(path).map_err(fault)?.to_vec(),
+            None => Vec::new(),
+        };
+        levels.push(hashes);
+    }
+    let mut bundle = Vec::new();
+    if let Some(path) = edge_of(Kind::Entries, 0) {
+        let (mut bytes, from) = tiles.bytes(path, BUNDLE_BYTES_MAX).map_err(fault)?;
+        let broken = |why: String| OpenError::Resource {
+            path: crate::tiles::object_path(from),
+            why,
+        };
+        let hashes = levels.first().map(Vec::as_slice).unwrap_or_default();
+        let mut end = 0;
+        let mut read = entries(&bytes);
+        for (entry, hash) in hashes.iter().enumerate() {
+            let (at, bytes) = read
+                .next()
+                .ok_or_else(|| broken(format!("entry {entry} is missing")))?
+                .map_err(|error| broken(error.to_string()))?;
+            if common::merkle::leaf_hash(bytes) != *hash {
+                return Err(broken(format!(
+                    "entry {entry} at offset {at} does not fit its tile"
+                )));
+            }
+            end = at + 2 + bytes.len();
+        }
+        drop(read);
+        bytes.truncate(end);
+        bundle = bytes;
+    }
+    Frontier::resume(size, levels, bundle).ok_or_else(|| OpenError::Resource {
+        path: crate::tiles::LOG.into(),
+        why: format!("tiles have not the widths of {size} leaves"),
+    })
+}
+
+/// What stands before the first checkpoint is signed.
+fn unsigned_genesis(verifier: &VerifierKey) -> Published {
+    let checkpoint = Checkpoint {
+        origin: verifier.name().to_owned(),
+        size: 0,
+        root: empty_root(),
+        extensions: Vec::new(),
+    };
+    Published {
+        checkpoint,
+        note: Arc::from([]),
+    }
+}

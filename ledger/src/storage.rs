@@ -1,0 +1,120 @@
+//! Where a ledger's objects lie: a small trait, a local directory, and memory that can fail.
+//!
+//! Objects are immutable and created at most once; the checkpoint alone is replaced. Owns the meaning of
+//! durable; refuses to know what the objects hold.
+
+mod local;
+mod memory;
+
+pub use local::{Local, OpenLocalError};
+pub use memory::{Fault, Memory};
+
+use std::{fmt, io};
+
+/// A new object: its path below the ledger and its bytes in pieces, so that nobody joins bodies first.
+#[derive(Debug, Clone, Copy)]
+pub struct NewObject<'a> {
+    /// Path below the ledger's root, elements separated by `/`.
+    pub path: &'a str,
+    /// The bytes, in order.
+    pub parts: &'a [&'a [u8]],
+}
+
+/// A blocking store of named objects.
+///
+/// Whoever implements it promises: a named object is whole; what returned `Ok` survives a power cut.
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// Creates all `objects`, durable on return. One that exists with the same bytes is made durable and is
+    /// no error, so that recovery may repeat whatever a crash interrupted; one with other bytes is
+    /// [`StorageError::Conflict`]. On error any subset may exist.
+    fn create(&self, objects: &[NewObject<'_>]) -> Result<(), StorageError>;
+
+    /// Replaces (or creates) one object atomically, durable on return.
+    fn replace(&self, path: &str, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// Makes an object that is visible durable: recovery calls it for what a dead process may have named
+    /// without syncing. Needs no space.
+    fn settle(&self, path: &str) -> Result<(), StorageError>;
+
+    /// Length of an object in bytes; `None` when there is none of that name.
+    fn length(&self, path: &str) -> Result<Option<u64>, StorageError>;
+
+    /// Up to `length` bytes of an object from `offset`, fewer where it ends; `None` when there is none.
+    fn read_range(&self, path: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// Paths of every object below the directory `prefix` (`""` for all), sorted bytewise.
+    fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError>;
+
+    /// Removes an object if it is there. Not durable on return: a crash may bring it back.
+    fn remove(&self, path: &str) -> Result<(), StorageError>;
+
+    /// A whole object, refused beyond `length_max` bytes; `None` when there is none.
+    fn read(&self, path: &str, length_max: u64) -> Result<Option<Vec<u8>>, StorageError> {
+        let Some(length) = self.length(path)? else {
+            return Ok(None);
+        };
+        match usize::try_from(length) {
+            Ok(fits) if length <= length_max => self.read_range(path, 0, fits),
+            _ => Err(StorageError::TooLong {
+                path: path.to_owned(),
+                length,
+                length_max,
+            }),
+        }
+    }
+}
+
+/// What went wrong with an object, by what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The disk is full. Nothing was committed: make room and try again.
+    #[error("no space for {path}: {source}")]
+    NoSpace {
+        /// The object.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An object of that name holds other bytes: two writers, or a store that was tampered with.
+    #[error("{path} exists already with other content")]
+    Conflict {
+        /// The object.
+        path: String,
+    },
+    /// Nobody can tell whether the object is durable: stop, and recover by opening the ledger anew.
+    #[error("outcome of writing {path} is unknown: {step} failed: {source}")]
+    Unknown {
+        /// The object.
+        path: String,
+        /// What was being done.
+        step: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Reading failed: the disk, or its permissions.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The object.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The object is longer than its kind may be: not read, so that memory stays bounded.
+    #[error("{path} has {length} bytes where at most {length_max} may be")]
+    TooLong {
+        /// The object.
+        path: String,
+        /// Its length, bytes.
+        length: u64,
+        /// The bound, bytes.
+        length_max: u64,
+    },
+}
+
+impl StorageError {
+    /// Whether nothing happened and the same call may succeed later.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        matches!(self, Self::NoSpace { .. })
+    }
+}

@@ -1,0 +1,452 @@
+//! A ledger in a local directory.
+//!
+//! An object is written whole under `tmp/`, synced, linked to its name (which fails if the name is taken),
+//! and its directory synced; so a name never shows half an object. `lock` keeps a second writer out.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, IoSlice, Write},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::{NewObject, Storage, StorageError};
+
+/// File that the writer holds locked; always empty.
+const LOCK: &str = "lock";
+/// Directory of objects not yet named.
+const TMP: &str = "tmp";
+/// Bytes compared at a time when an object exists already.
+const COMPARE_BYTES: usize = 1 << 20;
+
+/// A directory as [`Storage`].
+#[derive(Debug)]
+pub struct Local {
+    root: PathBuf,
+    /// Held for as long as we may write; `None` for a reader.
+    writer: Option<File>,
+    /// Directories whose own entry is known to be durable.
+    durable_directories: Mutex<HashSet<PathBuf>>,
+    next_tmp: AtomicU64,
+}
+
+/// Why a directory could not be opened as a ledger's storage.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenLocalError {
+    /// Another process writes this ledger. Operator: stop that one first.
+    #[error("{0} is in use by another writer")]
+    Locked(PathBuf),
+    /// The directory cannot be made or read. Operator or disk.
+    #[error("cannot open {path}: {source}")]
+    Io {
+        /// File or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Local {
+    /// Opens `root` for writing, making it if need be. Takes the lock until dropped and removes what a crash
+    /// left under `tmp/`: never named, so never acknowledged.
+    pub fn open_writer(root: &Path) -> Result<Self, OpenLocalError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenLocalError::Io { path, source }
+        };
+        fs::create_dir_all(root).map_err(at(root))?;
+        // Absolute, so that every directory below has a parent to sync wherever the process moves.
+        let root = &fs::canonicalize(root).map_err(at(root))?;
+        let lock_path = root.join(LOCK);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(at(&lock_path))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => OpenLocalError::Locked(root.to_owned()),
+            TryLockError::Error(source) => OpenLocalError::Io {
+                path: lock_path.clone(),
+                source,
+            },
+        })?;
+        let tmp = root.join(TMP);
+        fs::create_dir_all(&tmp).map_err(at(&tmp))?;
+        for leftover in fs::read_dir(&tmp).map_err(at(&tmp))? {
+            let path = leftover.map_err(at(&tmp))?.path();
+            fs::remove_file(&path).map_err(at(&path))?;
+        }
+        Ok(Self {
+            writer: Some(lock),
+            ..Self::unlocked(root)
+        })
+    }
+
+    /// Opens `root` for reading only; a writer may be at work meanwhile.
+    pub fn open_reader(root: &Path) -> Result<Self, OpenLocalError> {
+        fs::read_dir(root).map_err(|source| OpenLocalError::Io {
+            path: root.to_owned(),
+            source,
+        })?;
+        Ok(Self::unlocked(root))
+    }
+
+    fn unlocked(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            writer: None,
+            durable_directories: Mutex::default(),
+            next_tmp: AtomicU64::new(0),
+        }
+    }
+
+    /// Writes `parts` to a new file under `tmp/` and syncs its data. Nothing has a name yet, so a failure or
+    /// crash here leaves a file that the next writer removes.
+    fn write_tmp(&self, path: &str, parts: &[&[u8]]) -> Result<PathBuf, StorageError> {
+        if self.writer.is_none() {
+            let source = io::Error::new(ErrorKind::ReadOnlyFilesystem, "opened for reading only");
+            return Err(StorageError::Unknown {
+                path: path.to_owned(),
+                step: "open",
+                source,
+            });
+        }
+        let tmp = self
+            .root
+            .join(TMP)
+            .join(self.next_tmp.fetch_add(1, Ordering::Relaxed).to_string());
+        let written = (|| {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&tmp)
+                .map_err(|e| ("open", e))?;
+            write_parts(&mut file, parts).map_err(|e| ("write", e))?;
+            file.sync_data().map_err(|e| ("fdatasync", e))
+        })();
+        match written {
+            Ok(()) => Ok(tmp),
+            Err((step, source)) => {
+                // Best effort: what stays is removed at the next start.
+                let _ = fs::remove_file(&tmp);
+                Err(classify(path, step, source))
+            }
+        }
+    }
+
+    /// Gives `tmp` its name unless that is taken; a name already taken must hold the same bytes.
+    fn link(&self, tmp: &Path, path: &str) -> Result<(), StorageError> {
+        let target = self.root.join(path);
+        let linked = fs::hard_link(tmp, &target);
+        match linked {
+            Err(source) if source.kind() == ErrorKind::AlreadyExists => {
+                let same = same_bytes(tmp, &target).map_err(|source| StorageError::Read {
+                    path: path.to_owned(),
+                    source,
+                })?;
+                if !same {
+                    return Err(StorageError::Conflict {
+                        path: path.to_owned(),
+                    });
+                }
+                // It may be the name of a process that died before syncing.
+                File::open(&target)
+                    .and_then(|file| file.sync_data())
+                    .map_err(|e| unknown(path, "fdatasync of existing object", e))
+            }
+            Err(source) => Err(classify(path, "link", source)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Makes the directory of `path` with its parents, each one's entry durable.
+    fn ensure_directory(&self, path: &str) -> Result<PathBuf, StorageError> {
+        let directory = self.root.join(path).parent().unwrap_or(&self.root).to_owned();
+        let mut durable = self
+            .durable_directories
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut missing: Vec<&Path> = directory
+            .ancestors()
+            .take_while(|ancestor| ancestor.starts_with(&self.root) && !durable.contains(*ancestor))
+            .collect();
+        missing.reverse();
+        let made: Vec<PathBuf> = missing.into_iter().map(Path::to_owned).collect();
+        for ancestor in made {
+            match fs::create_dir(&ancestor) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    return Err(classify(path, "mkdir", error));
+                }
+                _ => {}
+            }
+            if let Some(parent) = ancestor.parent() {
+                sync_directory(parent).map_err(|e| classify(path, "fsync of parent directory", e))?;
+            }
+            durable.insert(ancestor);
+        }
+        Ok(directory)
+    }
+}
+
+impl Storage for Local {
+    fn create(&self, objects: &[NewObject<'_>]) -> Result<(), StorageError> {
+        let mut directories = HashSet::new();
+        for object in objects {
+            directories.insert((self.ensure_directory(object.path)?, object.path));
+            let tmp = self.write_tmp(object.path, object.parts)?;
+            // Commit point of this object. A crash before the link leaves nothing but a file in tmp; a crash
+            // after it may or may not keep the name, which is why nobody is told before the sync below.
+            let linked = self.link(&tmp, object.path);
+            let _ = fs::remove_file(&tmp);
+            linked?;
+        }
+        let mut synced = HashSet::new();
+        for (directory, path) in directories {
+            if synced.insert(directory.clone()) {
+                sync_directory(&directory).map_err(|e| unknown(path, "fsync of directory", e))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn replace(&self, path: &str, bytes: &[u8]) -> Result<(), StorageError> {
+        let directory = self.ensure_directory(path)?;
+        let tmp = self.write_tmp(path, &[bytes])?;
+        // A crash before or after the rename leaves the old object or the new one, both whole.
+        fs::rename(&tmp, self.root.join(path)).map_err(|e| classify(path, "rename", e))?;
+        sync_directory(&directory).map_err(|e| unknown(path, "fsync of directory", e))
+    }
+
+    fn settle(&self, path: &str) -> Result<(), StorageError> {
+        let target = self.root.join(path);
+        File::open(&target)
+            .and_then(|file| file.sync_data())
+            .map_err(|e| unknown(path, "fdatasync", e))?;
+        for directory in target
+            .ancestors()
+            .skip(1)
+            .take_while(|above| above.starts_with(&self.root))
+        {
+            sync_directory(directory).map_err(|e| unknown(path, "fsync of directory", e))?;
+        }
+        Ok(())
+    }
+
+    fn length(&self, path: &str) -> Result<Option<u64>, StorageError> {
+        found(path, fs::metadata(self.root.join(path)).map(|meta| meta.len()))
+    }
+
+    fn read_range(&self, path: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>, StorageError> {
+        found(
+            path,
+            File::open(self.root.join(path)).and_then(|file| read_at(&file, offset, length)),
+        )
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
+        let mut paths = Vec::new();
+        let mut pending = vec![prefix.to_owned()];
+        while let Some(directory) = pending.pop() {
+            let Some(names) = found(&directory, fs::read_dir(self.root.join(&directory)))? else {
+                continue;
+            };
+            for entry in names {
+                let read = |source| StorageError::Read {
+                    path: directory.clone(),
+                    source,
+                };
+                let entry = entry.map_err(read)?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let path = if directory.is_empty() {
+                    name
+                } else {
+                    format!("{directory}/{name}")
+                };
+                if entry.file_type().map_err(read)?.is_dir() {
+                    pending.push(path);
+                } else {
+                    paths.push(path);
+                }
+            }
+        }
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
+    fn remove(&self, path: &str) -> Result<(), StorageError> {
+        let target = self.root.join(path);
+        match fs::remove_file(&target) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(unknown(path, "unlink", error)),
+            _ => {}
+        }
+        // A directory that became empty goes as well; one that did not stays, which is no failure.
+        if let Some(parent) = target.parent().filter(|parent| fs::remove_dir(parent).is_ok()) {
+            self.durable_directories
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(parent);
+        }
+        Ok(())
+    }
+}
+
+fn write_parts(file: &mut File, parts: &[&[u8]]) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = parts
+        .iter()
+        .filter(|part| !part.is_empty())
+        .map(|part| IoSlice::new(part))
+        .collect();
+    let mut rest = slices.as_mut_slice();
+    while !rest.is_empty() {
+        match file.write_vectored(rest) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut rest, written),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    // An offset or length taken from rotten bytes must not reserve memory that the file does not have.
+    let have = file.metadata()?.len().saturating_sub(offset);
+    let mut bytes = vec![0; length.min(usize::try_from(have).unwrap_or(usize::MAX))];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+fn same_bytes(left: &Path, right: &Path) -> io::Result<bool> {
+    let (left, right) = (File::open(left)?, File::open(right)?);
+    let mut offset = 0;
+    loop {
+        let (a, b) = (
+            read_at(&left, offset, COMPARE_BYTES)?,
+            read_at(&right, offset, COMPARE_BYTES)?,
+        );
+        if a != b || a.is_empty() {
+            return Ok(a == b);
+        }
+        offset += a.len() as u64;
+    }
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+fn found<T>(path: &str, result: io::Result<T>) -> Result<Option<T>, StorageError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(source) => Err(StorageError::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn unknown(path: &str, step: &'static str, source: io::Error) -> StorageError {
+    StorageError::Unknown {
+        path: path.to_owned(),
+        step,
+        source,
+    }
+}
+
+/// A full disk before the object had its name is a clean refusal; every other failure to write is not.
+fn classify(path: &str, step: &'static str, source: io::Error) -> StorageError {
+    match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StorageError::NoSpace {
+            path: path.to_owned(),
+            source,
+        },
+        _ => unknown(path, step, source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn create(storage: &Local, path: &str, bytes: &[u8]) -> Result<(), StorageError> {
+        storage.create(&[NewObject {
+            path,
+            parts: &[bytes],
+        }])
+    }
+
+    #[test]
+    fn objects_are_created_once_and_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Local::open_writer(dir.path()).unwrap();
+        storage
+            .create(&[NewObject {
+                path: "a/b/c",
+                parts: &[b"he", b"", b"llo"],
+            }])
+            .unwrap();
+        assert_eq!(storage.read("a/b/c", 5).unwrap().unwrap(), b"hello");
+        assert!(matches!(
+            storage.read("a/b/c", 4),
+            Err(StorageError::TooLong { .. })
+        ));
+        assert_eq!(storage.read_range("a/b/c", 3, 100).unwrap().unwrap(), b"lo");
+        assert_eq!(
+            storage
+                .read_range("a/b/c", u64::MAX - 1, usize::MAX)
+                .unwrap()
+                .unwrap(),
+            b""
+        );
+        assert_eq!(storage.read("a/b/d", 9).unwrap(), None);
+        assert_eq!(storage.read("a/b/c/d", 9).unwrap(), None);
+        create(&storage, "a/b/c", b"hello").unwrap();
+        assert!(matches!(
+            create(&storage, "a/b/c", b"other"),
+            Err(StorageError::Conflict { .. })
+        ));
+        storage.replace("checkpoint", b"1").unwrap();
+        storage.replace("checkpoint", b"2").unwrap();
+        assert_eq!(storage.read("checkpoint", 9).unwrap().unwrap(), b"2");
+        assert_eq!(storage.list("").unwrap(), ["a/b/c", "checkpoint", "lock"]);
+        assert_eq!(storage.list("a").unwrap(), ["a/b/c"]);
+        storage.remove("a/b/c").unwrap();
+        storage.remove("a/b/c").unwrap();
+        assert!(storage.list("a").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_second_writer_is_kept_out_and_leftovers_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Local::open_writer(dir.path()).unwrap();
+        assert!(matches!(
+            Local::open_writer(dir.path()),
+            Err(OpenLocalError::Locked(_))
+        ));
+        let reader = Local::open_reader(dir.path()).unwrap();
+        assert!(matches!(
+            create(&reader, "x", b""),
+            Err(StorageError::Unknown { .. })
+        ));
+        drop(first);
+        fs::write(dir.path().join("tmp/7"), b"torn").unwrap();
+        let second = Local::open_writer(dir.path()).unwrap();
+        assert_eq!(second.list("").unwrap(), ["lock"]);
+    }
+}

@@ -1,0 +1,238 @@
+//! The one writer of a ledger: sequence, integrate, publish.
+//!
+//! Three named steps in this order and no other. *Sequence* makes entries durable in a group and fixes their
+//! leaves; only then may anybody be told. *Integrate* writes the entry bundles and tiles that follow from
+//! the groups. *Publish* signs the head, once all that it commits to is durable. Because leaves are fixed by
+//! durable groups alone, integrating again after any crash gives the same bytes: there are never two roots
+//! for one size.
+//!
+//! A write whose outcome nobody knows poisons the writer: it refuses everything from then on, and opening
+//! the ledger anew (see [`crate::recovery`]) decides by looking.
+
+use std::sync::{Arc, PoisonError};
+
+use common::{
+    checkpoint::{Checkpoint, CheckpointError},
+    ids::LeafIndex,
+    note::SignerKey,
+    tile::EntryTooLong,
+};
+
+use crate::{
+    frontier::{Frontier, Resource},
+    group::{BadGroup, Entry, GroupFault, Head, encode_head, group_path},
+    index::{Describe, EntryFacts},
+    reader::{Published, Reader, Shared, checkpoint_path},
+    storage::{NewObject, StorageError},
+    tiles::object_path,
+};
+
+/// Most leaves that may wait for a checkpoint, so that a full disk cannot grow the queue without bound.
+pub const PENDING_LEAVES_MAX: usize = 262_144;
+
+/// Why entries were not appended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The entries cannot form a group. The caller: split or drop them; nothing happened.
+    #[error(transparent)]
+    Refused(#[from] BadGroup),
+    /// The disk is full. Nothing happened: append again when there is room.
+    #[error("ledger is out of space: {0}")]
+    NoSpace(StorageError),
+    /// Too many leaves wait for a checkpoint. Nothing happened: publish first.
+    #[error("{0} leaves wait for a checkpoint")]
+    Backlog(usize),
+    /// The outcome is unknown or the writer was poisoned before: end the process; recovery decides.
+    #[error("ledger must be reopened: {0}")]
+    Fatal(String),
+}
+
+/// Why no new checkpoint was published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The disk is full. The old checkpoint stands: publish again when there is room.
+    #[error("ledger is out of space: {0}")]
+    NoSpace(StorageError),
+    /// The outcome is unknown or the writer was poisoned before: end the process; recovery decides.
+    #[error("ledger must be reopened: {0}")]
+    Fatal(String),
+}
+
+/// The writer. One for each ledger: its storage holds a lock.
+#[derive(Debug)]
+pub struct Ledger {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) signer: SignerKey,
+    pub(crate) describe: Describe,
+    /// Edge of the tree under the published checkpoint.
+    pub(crate) edge: Frontier,
+    /// Headers of durable leaves beyond that edge, in order.
+    pub(crate) pending: Vec<Vec<u8>>,
+    /// Why nothing may be written any more.
+    pub(crate) poisoned: Option<String>,
+}
+
+impl Ledger {
+    /// A view for reading, which follows the writer.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.shared))
+    }
+
+    /// *Sequence*: commits `entries` as one group and returns the first one's leaf; the others follow it.
+    /// `Ok` means durable: acknowledge now, not earlier.
+    pub fn append_group(&mut self, entries: &[Entry<'_>]) -> Result<LeafIndex, AppendError> {
+        self.sound().map_err(AppendError::Fatal)?;
+        if self.pending.len().saturating_add(entries.len()) > PENDING_LEAVES_MAX {
+            return Err(AppendError::Backlog(self.pending.len()));
+        }
+        let first = LeafIndex(self.next_leaf());
+        let head = encode_head(first, entries)?;
+        let parts: Vec<&[u8]> = std::iter::once(head.as_slice())
+            .chain(entries.iter().map(|entry| entry.body))
+            .collect();
+        let object = NewObject {
+            path: &group_path(first),
+            parts: &parts,
+        };
+        // Commit point. A crash in here leaves either nothing under the group's name or the whole group;
+        // nobody has been told, so both are right, and recovery publishes whichever it finds.
+        match self.shared.storage.create(&[object]) {
+            Ok(()) => {}
+            Err(error) if error.is_clean() => return Err(AppendError::NoSpace(error)),
+            Err(error) => return Err(AppendError::Fatal(self.poison(&error))),
+        }
+        let head = Head::parse(&head, first).map_err(|fault| AppendError::Fatal(self.poison_by(&fault)))?;
+        self.sequenced(&head, entries.iter().map(|entry| entry.header));
+        Ok(first)
+    }
+
+    /// *Integrate* and *publish*: brings every durable leaf under a new checkpoint, or returns the one that
+    /// stands if there is no new leaf.
+    pub fn integrate_and_publish(&mut self) -> Result<Published, PublishError> {
+        self.sound().map_err(PublishError::Fatal)?;
+        if self.pending.is_empty() {
+            return Ok(self.reader().published());
+        }
+        let (edge, completed) = self.integrate()?;
+        let published = self.publish(edge)?;
+        self.collect_partials(&completed);
+        Ok(published)
+    }
+
+    /// Records a durable group in the index and queues its headers.
+    pub(crate) fn sequenced<'a>(&mut self, head: &Head, headers: impl Iterator<Item = &'a [u8]>) {
+        let begin = self.pending.len();
+        self.pending.extend(headers.map(<[u8]>::to_vec));
+        let facts: Vec<Option<EntryFacts>> = self.pending[begin..]
+            .iter()
+            .map(|header| (self.describe)(header))
+            .collect();
+        self.shared
+            .index
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add_group(head, &facts);
+    }
+
+    /// Writes the bundles and tiles of all pending leaves. Until [`Ledger::publish`] succeeds nothing refers
+    /// to them; a crash leaves some of them, which the next integration finds to be what it would write.
+    fn integrate(&mut self) -> Result<(Frontier, Vec<Resource>), PublishError> {
+        let mut edge = self.edge.clone();
+        let mut completed = Vec::new();
+        for header in &self.pending {
+            edge.push(header, &mut completed).map_err(|EntryTooLong(bytes)| {
+                PublishError::Fatal(format!("a durable header has {bytes} bytes"))
+            })?;
+        }
+        let partials = edge.partials();
+        let resources: Vec<(String, [&[u8]; 1])> = completed
+            .iter()
+            .chain(&partials)
+            .map(|resource| (object_path(resource.path), [resource.bytes.as_slice()]))
+            .collect();
+        let objects: Vec<NewObject<'_>> = resources
+            .iter()
+            .map(|(path, parts)| NewObject { path, parts })
+            .collect();
+        self.shared
+            .storage
+            .create(&objects)
+            .map_err(|error| self.failed(error))?;
+        Ok((edge, completed))
+    }
+
+    /// Signs and stores the head of `edge`, all of whose resources are durable.
+    pub(crate) fn publish(&mut self, edge: Frontier) -> Result<Published, PublishError> {
+        let checkpoint = Checkpoint {
+            origin: self.shared.verifier.name().to_owned(),
+            size: edge.size(),
+            root: edge.root(),
+            extensions: Vec::new(),
+        };
+        let note = checkpoint
+            .sign(&self.signer)
+            .map_err(|error: CheckpointError| PublishError::Fatal(self.poison_by(&error)))?;
+        // Commit point. A crash in here leaves the old checkpoint or the new one, both true.
+        self.shared
+            .storage
+            .replace(&checkpoint_path(), note.as_bytes())
+            .map_err(|error| self.failed(error))?;
+        let published = Published {
+            checkpoint,
+            note: note.into_bytes().into(),
+        };
+        *self
+            .shared
+            .published
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = published.clone();
+        self.edge = edge;
+        self.pending.clear();
+        Ok(published)
+    }
+
+    /// Removes the partial forms of resources that are now full. C2SP lets them go, and what a crash leaves
+    /// is read over; so a failure here is none of the ledger's.
+    fn collect_partials(&self, completed: &[Resource]) {
+        for resource in completed {
+            let directory = format!("{}.p", object_path(resource.path));
+            for path in self.shared.storage.list(&directory).unwrap_or_default() {
+                let _ = self.shared.storage.remove(&path);
+            }
+        }
+    }
+
+    fn next_leaf(&self) -> u64 {
+        self.edge.size() + self.pending.len() as u64
+    }
+
+    fn sound(&self) -> Result<(), String> {
+        self.poisoned.clone().map_or(Ok(()), Err)
+    }
+
+    fn failed(&mut self, error: StorageError) -> PublishError {
+        if error.is_clean() {
+            PublishError::NoSpace(error)
+        } else {
+            PublishError::Fatal(self.poison(&error))
+        }
+    }
+
+    fn poison(&mut self, error: &StorageError) -> String {
+        self.poison_by(error)
+    }
+
+    fn poison_by(&mut self, cause: &dyn std::error::Error) -> String {
+        let cause = cause.to_string();
+        self.poisoned = Some(cause.clone());
+        cause
+    }
+}
+
+/// A head that does not read back as written is our own fault.
+impl From<GroupFault> for AppendError {
+    fn from(fault: GroupFault) -> Self {
+        Self::Fatal(fault.to_string())
+    }
+}
