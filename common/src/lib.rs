@@ -26,6 +26,8 @@ pub mod fold;
 #[cfg(feature = "full")]
 pub mod ids;
 #[cfg(feature = "full")]
+pub mod journal;
+#[cfg(feature = "full")]
 pub mod limits;
 #[cfg(feature = "full")]
 pub mod merkle;
@@ -35,6 +37,12 @@ pub mod note;
 pub mod proof;
 #[cfg(feature = "full")]
 pub mod receipt;
+#[cfg(feature = "full")]
+pub mod sequencer;
+#[cfg(feature = "full")]
+pub mod session;
+#[cfg(feature = "full")]
+pub mod spool;
 #[cfg(feature = "full")]
 pub mod text;
 #[cfg(feature = "full")]

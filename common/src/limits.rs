@@ -22,8 +22,24 @@ pub const ARGV_BYTES_MAX: usize = 4 * 1024;
 pub const PATH_BYTES_MAX: usize = 4 * 1024;
 /// Longest signed note accepted, in bytes.
 pub const NOTE_BYTES_MAX: usize = 64 * 1024;
+/// Most receipts in one session message.
+pub const RECEIPTS_MAX: usize = 256;
+/// Longest agent version in a session's first message, bytes.
+pub const AGENT_VERSION_BYTES_MAX: usize = 64;
+/// Longest explanation of a refusal, bytes.
+pub const REFUSAL_TEXT_BYTES_MAX: usize = 512;
+/// Longest spool segment file accepted, in bytes; segments are read whole at recovery.
+pub const SEGMENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 const _: () = {
+    assert!(
+        NOTE_BYTES_MAX + 65 * 32 + RECEIPTS_MAX * (8 + 8 + 1 + 65 * 32) + 64 <= MESSAGE_BYTES_MAX,
+        "a full list of receipts must fit a message"
+    );
+    assert!(
+        BATCH_BODY_BYTES_MAX + HEADER_BYTES_MAX + 256 <= SEGMENT_BYTES_MAX,
+        "a batch must fit a segment"
+    );
     assert!(
         HEADER_BYTES_MAX <= ENTRY_BYTES_MAX,
         "a header must fit a ledger entry"

@@ -155,11 +155,54 @@ impl ChainHead {
         }
     }
 
+    /// Where a chain stands behind this header.
+    ///
+    /// # Errors
+    /// [`ChainFault::Overflow`] where a counter would wrap.
+    pub fn after(header: &VerifiedHeader) -> Result<Self, ChainFault> {
+        let fields = header.fields();
+        let overflow = || ChainFault::Overflow(fields.sequence);
+        Ok(Self {
+            host: fields.host,
+            next_sequence: fields.sequence.checked_add(1).ok_or_else(overflow)?,
+            next_event: fields
+                .first_event
+                .checked_add(u64::from(fields.event_count))
+                .ok_or_else(overflow)?,
+            hash: header.hash,
+            epoch: fields.key_epoch,
+            key: Some(fields.public_key),
+        })
+    }
+
     /// Judges the next header and moves on past it; on a fault the head stays as it was.
     ///
     /// Cheap checks come first, so that a flood of misplaced headers costs no signature check each.
     pub fn accept(&mut self, header: UnverifiedHeader) -> Result<VerifiedHeader, ChainFault> {
         let fields = header.claimed();
+        self.check_place(fields)?;
+        if !header.signature_fits() {
+            return Err(ChainFault::Signature {
+                host: self.host,
+                sequence: fields.sequence,
+            });
+        }
+        let hash = header.hash();
+        let header = VerifiedHeader { header, hash };
+        *self = Self::after(&header)?;
+        Ok(header)
+    }
+
+    /// As [`Self::accept`], for a header whose signature was checked before ([`VerifiedHeader::alone`]): what
+    /// is expensive can run in parallel, what needs the order runs here.
+    pub fn follow(&mut self, header: &VerifiedHeader) -> Result<(), ChainFault> {
+        self.check_place(header.fields())?;
+        *self = Self::after(header)?;
+        Ok(())
+    }
+
+    /// Everything but the signature.
+    fn check_place(&self, fields: &HeaderFields) -> Result<(), ChainFault> {
         let sequence = fields.sequence;
         if fields.host != self.host {
             return Err(ChainFault::Host {
@@ -195,32 +238,13 @@ impl ChainHead {
             });
         }
         match self.key {
-            None => check_genesis_key(fields)?,
-            Some(expected) if expected != fields.public_key => {
-                return Err(ChainFault::Key {
-                    expected,
-                    found: fields.public_key,
-                });
-            }
-            Some(_) => {}
+            None => check_genesis_key(fields),
+            Some(expected) if expected != fields.public_key => Err(ChainFault::Key {
+                expected,
+                found: fields.public_key,
+            }),
+            Some(_) => Ok(()),
         }
-        if !header.signature_fits() {
-            return Err(ChainFault::Signature {
-                host: self.host,
-                sequence,
-            });
-        }
-        let next_sequence = sequence.checked_add(1).ok_or(ChainFault::Overflow(sequence))?;
-        let next_event = self
-            .next_event
-            .checked_add(u64::from(fields.event_count))
-            .ok_or(ChainFault::Overflow(sequence))?;
-        let hash = header.hash();
-        self.key = Some(fields.public_key);
-        self.next_sequence = next_sequence;
-        self.next_event = next_event;
-        self.hash = hash;
-        Ok(VerifiedHeader { header, hash })
     }
 }
 

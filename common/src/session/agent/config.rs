@@ -1,0 +1,44 @@
+//! What an agent's session is told at start.
+
+use alloc::string::String;
+
+use crate::note::VerifierKey;
+
+/// Settings of an agent's session. Times in nanoseconds.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// The agent's version, for people; cut to 64 bytes by [`AgentConfig::new`].
+    pub agent_version: String,
+    /// The key that signs the ledger's checkpoints, pinned when the host was enrolled.
+    pub ledger_key: VerifierKey,
+    /// How long connecting may take.
+    pub connect_ns: u64,
+    /// A ping is sent when nothing was sent for this long.
+    pub keepalive_ns: u64,
+    /// The connection is given up when nothing came for this long.
+    pub idle_ns: u64,
+    /// The first wait before connecting again; doubled with each failure.
+    pub backoff_min_ns: u64,
+    /// The longest wait before connecting again.
+    pub backoff_max_ns: u64,
+}
+
+impl AgentConfig {
+    /// The defaults, for a collector across a network.
+    #[must_use]
+    pub fn new(agent_version: &str, ledger_key: VerifierKey) -> Self {
+        const SECOND: u64 = 1_000_000_000;
+        Self {
+            agent_version: agent_version
+                .chars()
+                .take(crate::limits::AGENT_VERSION_BYTES_MAX / 4)
+                .collect(),
+            ledger_key,
+            connect_ns: 10 * SECOND,
+            keepalive_ns: 10 * SECOND,
+            idle_ns: 30 * SECOND,
+            backoff_min_ns: SECOND / 4,
+            backoff_max_ns: 30 * SECOND,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Whether to believe the collector: checkpoints, consistency, inclusion.
+
+use alloc::vec::Vec;
+
+use super::AgentFault;
+use crate::{
+    checkpoint::{self, CheckpointError},
+    ids::{Hash, Sequence},
+    merkle::{empty_root, verify_consistency, verify_inclusion},
+    note::VerifierKey,
+    session::message::Receipts,
+    spool::Spool,
+};
+
+/// The last checkpoint an agent verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Leaves.
+    pub size: u64,
+    /// Root.
+    pub root: Hash,
+    /// The signed note; empty before the first.
+    pub note: Vec<u8>,
+}
+
+impl Seen {
+    /// No checkpoint was ever seen: any ledger extends the empty one.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self {
+            size: 0,
+            root: empty_root(),
+            note: Vec::new(),
+        }
+    }
+
+    /// The checkpoint remembered by an earlier run, checked again.
+    pub fn remembered(note: &[u8], key: &VerifierKey) -> Result<Self, CheckpointError> {
+        let checkpoint = checkpoint::open(note, key)?;
+        Ok(Self {
+            size: checkpoint.size,
+            root: checkpoint.root,
+            note: note.to_vec(),
+        })
+    }
+}
+
+/// Why receipts were not accepted.
+#[derive(Debug)]
+pub(super) enum Untrue {
+    /// What is signed or claimed cannot stand.
+    Lie(AgentFault),
+    /// The message does not belong here.
+    Misplaced(&'static str),
+}
+
+/// Verified and not yet remembered durably.
+#[derive(Debug)]
+struct Verified {
+    note: Vec<u8>,
+    through: Option<Sequence>,
+}
+
+#[derive(Debug)]
+pub(super) struct Trust {
+    key: VerifierKey,
+    seen: Seen,
+    /// The first batch without verified receipt, as far as this run knows.
+    proven_next: Sequence,
+    /// Newest verified receipts that wait for the ones under way.
+    waiting: Option<Verified>,
+    /// Being remembered by the driver.
+    under_way: Option<Verified>,
+}
+
+impl Trust {
+    pub(super) fn new(key: VerifierKey, seen: Seen) -> Self {
+        Self {
+            key,
+            seen,
+            proven_next: Sequence(0),
+            waiting: None,
+            under_way: None,
+        }
+    }
+
+    pub(super) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    pub(super) fn proven_next(&self) -> Sequence {
+        self.proven_next
+    }
+
+    /// Verifies receipts; on success they stand for themselves and wait to be remembered.
+    pub(super) fn verify(&mut self, receipts: &Receipts, spool: &Spool) -> Result<(), Untrue> {
+        let checkpoint = checkpoint::open(&receipts.checkpoint, &self.key)
+            .map_err(|cause| Untrue::Lie(AgentFault::Checkpoint(cause)))?;
+        let (seen, size) = (self.seen.size, checkpoint.size);
+        verify_consistency(
+            seen,
+            &self.seen.root,
+            size,
+            &checkpoint.root,
+            &receipts.consistency,
+        )
+        .map_err(|cause| Untrue::Lie(AgentFault::Inconsistent { seen, size, cause }))?;
+        let mut next = self.proven_next.max(spool.oldest());
+        for proven in &receipts.proven {
+            let sequence = proven.sequence;
+            if sequence != next {
+                return Err(Untrue::Misplaced("a receipt for another batch than the next"));
+            }
+            match spool.entry(sequence) {
+                Some(entry) => {
+                    verify_inclusion(&entry.leaf, proven.leaf.0, size, &proven.proof, &checkpoint.root)
+                        .map_err(|cause| Untrue::Lie(AgentFault::NotIncluded { sequence, cause }))?;
+                }
+                // Lost to damage here: nothing is left that trimming could take away.
+                None if sequence < spool.head().next_sequence => {}
+                None => return Err(Untrue::Misplaced("a receipt for a batch that was never sealed")),
+            }
+            next = Sequence(sequence.0.saturating_add(1));
+        }
+        self.proven_next = next;
+        self.seen = Seen {
+            size,
+            root: checkpoint.root,
+            note: receipts.checkpoint.clone(),
+        };
+        self.waiting = Some(Verified {
+            note: receipts.checkpoint.clone(),
+            through: next.0.checked_sub(1).map(Sequence),
+        });
+        Ok(())
+    }
+
+    /// The checkpoint to remember next, one at a time; a newer one replaces those that wait.
+    pub(super) fn poll_remember(&mut self) -> Option<Vec<u8>> {
+        if self.under_way.is_some() {
+            return None;
+        }
+        self.under_way = self.waiting.take();
+        self.under_way.as_ref().map(|verified| verified.note.clone())
+    }
+
+    /// It is durable: the batches it proves may go. A crash before this leaves them in the spool, and their
+    /// receipts are asked for again.
+    pub(super) fn handle_remembered(&mut self) -> Option<Sequence> {
+        self.under_way.take().and_then(|verified| verified.through)
+    }
+}

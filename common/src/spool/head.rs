@@ -1,0 +1,149 @@
+//! The head file: where the chain stands, outliving the batches that were trimmed.
+//!
+//! Two slots, written in turn, so that a torn write leaves the other one. A slot is written after each batch
+//! became durable (without waiting for the disk) and waited for before a segment is deleted. So the file
+//! never claims a batch that was not durable, and a whole record beyond it is a batch sealed just before a
+//! crash.
+
+use alloc::vec::Vec;
+
+use crate::{
+    batch::ChainHead,
+    codec::{Reader, Short, Write},
+    ids::{EventIndex, Hash, HostId, KeyEpoch, PublicKey, Sequence},
+};
+
+/// First bytes of a slot.
+const MAGIC: &[u8; 4] = b"HLSH";
+/// The format written today.
+const FORMAT_VERSION: u16 = 1;
+/// Bytes before the check.
+const SLOT_CHECKED_BYTES: usize = 144;
+/// Bytes of a slot.
+const SLOT_BYTES: usize = SLOT_CHECKED_BYTES + 32;
+/// Distance between the slots, bytes: they never share a sector.
+pub const HEAD_SLOT_STRIDE: usize = 4096;
+/// Length of the head file, bytes.
+pub const HEAD_FILE_BYTES: usize = 2 * HEAD_SLOT_STRIDE;
+
+/// What a slot holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadRecord {
+    /// Counts the writes; the higher one of two good slots is in force.
+    pub generation: u64,
+    /// Where the chain stood.
+    pub head: ChainHead,
+    /// The first batch without a verified receipt.
+    pub oldest: Sequence,
+}
+
+/// Why a slot is not in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SlotFault {
+    /// It was never written.
+    #[error("empty")]
+    Empty,
+    /// It is torn or rotten.
+    #[error("damaged")]
+    Damaged,
+    /// A format this build does not know.
+    #[error("of unknown format {0}; upgrade the agent")]
+    Version(u16),
+}
+
+impl HeadRecord {
+    /// Where in the file this record goes.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        if self.generation.is_multiple_of(2) {
+            0
+        } else {
+            HEAD_SLOT_STRIDE as u64
+        }
+    }
+
+    /// The slot's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(SLOT_BYTES);
+        out.extend_from_slice(MAGIC);
+        out.put_u16(FORMAT_VERSION);
+        out.put_u16(0);
+        out.put_u64(self.generation);
+        out.extend_from_slice(&self.head.host.0);
+        out.put_u64(self.head.next_sequence.0);
+        out.put_u64(self.head.next_event.0);
+        out.extend_from_slice(&self.head.hash.0);
+        out.put_u64(self.head.epoch.0);
+        out.extend_from_slice(&self.head.key.unwrap_or_default().0);
+        out.put_u64(self.oldest.0);
+        let check = Hash::of(&out);
+        out.extend_from_slice(&check.0);
+        out
+    }
+
+    fn decode(slot: &[u8]) -> Result<Self, SlotFault> {
+        if slot.iter().all(|byte| *byte == 0) {
+            return Err(SlotFault::Empty);
+        }
+        read_slot(slot).unwrap_or(Err(SlotFault::Damaged))
+    }
+}
+
+fn read_slot(slot: &[u8]) -> Result<Result<HeadRecord, SlotFault>, Short> {
+    let mut reader = Reader::new(slot);
+    let covered = reader.take("slot", SLOT_CHECKED_BYTES)?;
+    let check: [u8; 32] = reader.array("slot check")?;
+    let mut fields = Reader::new(covered);
+    let magic: [u8; 4] = fields.array("magic")?;
+    if &magic != MAGIC || Hash::of(covered).0 != check {
+        return Ok(Err(SlotFault::Damaged));
+    }
+    let version = fields.u16("version")?;
+    if version != FORMAT_VERSION {
+        return Ok(Err(SlotFault::Version(version)));
+    }
+    fields.u16("reserved")?;
+    let generation = fields.u64("generation")?;
+    let host = HostId(fields.array("host")?);
+    let next_sequence = Sequence(fields.u64("next sequence")?);
+    let next_event = EventIndex(fields.u64("next event")?);
+    let hash = Hash(fields.array("hash")?);
+    let epoch = KeyEpoch(fields.u64("epoch")?);
+    let key = PublicKey(fields.array("key")?);
+    Ok(Ok(HeadRecord {
+        generation,
+        head: ChainHead {
+            host,
+            next_sequence,
+            next_event,
+            hash,
+            epoch,
+            key: (next_sequence.0 > 0).then_some(key),
+        },
+        oldest: Sequence(fields.u64("oldest")?),
+    }))
+}
+
+/// Reads both slots: the one in force, and what is wrong with the others.
+#[must_use]
+pub fn read_head_file(bytes: &[u8]) -> (Option<HeadRecord>, [Option<SlotFault>; 2]) {
+    let mut best: Option<HeadRecord> = None;
+    let mut faults = [None; 2];
+    for (slot, fault) in faults.iter_mut().enumerate() {
+        let from = slot * HEAD_SLOT_STRIDE;
+        let bytes = bytes.get(from..).unwrap_or_default();
+        match HeadRecord::decode(bytes.get(..SLOT_BYTES).unwrap_or(bytes)) {
+            Ok(record) => {
+                if best
+                    .as_ref()
+                    .is_none_or(|held| held.generation < record.generation)
+                {
+                    best = Some(record);
+                }
+            }
+            Err(found) => *fault = Some(found),
+        }
+    }
+    (best, faults)
+}

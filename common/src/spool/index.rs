@@ -1,0 +1,533 @@
+//! The spool's index: what lies where, what to write next, what may be deleted.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    string::String,
+    vec::Vec,
+};
+
+use super::{
+    head::{HEAD_FILE_BYTES, HeadRecord},
+    segment::{RECORD_OVERHEAD_BYTES, SEGMENT_HEADER_BYTES, SegmentId, encode_record, encode_segment_header},
+};
+use crate::{
+    batch::ChainHead,
+    ids::{BootNanos, Hash, HostId, Sequence},
+    journal::SealedBatch,
+    limits::{BATCH_BODY_BYTES_MAX, HEADER_BYTES_MAX},
+    merkle::leaf_hash,
+};
+
+/// How long to wait before a write that found no space is tried again, nanoseconds.
+const RETRY_NS: u64 = 1_000_000_000;
+/// Bytes that the largest record takes.
+const RECORD_BYTES_MAX: u64 = (RECORD_OVERHEAD_BYTES + HEADER_BYTES_MAX + BATCH_BODY_BYTES_MAX) as u64;
+
+/// Bounds of the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// A segment is closed before it grows past this, bytes.
+    pub segment_bytes_max: u64,
+    /// All segments together stay below this, bytes. When it is reached nothing is sealed any more: the
+    /// oldest batches are kept, new events are counted as lost.
+    pub spool_bytes_max: u64,
+    /// Most batches held, which bounds the index in memory (about 100 bytes each).
+    pub batches_max: usize,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes_max: 8 * 1024 * 1024,
+            spool_bytes_max: 512 * 1024 * 1024,
+            batches_max: 262_144,
+        }
+    }
+}
+
+/// Where a batch lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// In which segment.
+    pub segment: SegmentId,
+    /// Offset of its record, bytes.
+    pub offset: u64,
+    /// Length of its record, bytes.
+    pub length: u32,
+}
+
+/// What the index keeps of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it lies.
+    pub place: Place,
+    /// The ledger leaf its header will be: what a receipt must prove.
+    pub leaf: Hash,
+}
+
+/// Work for the disk, to be done in the order given, one at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpoolEffect {
+    /// Create the segment (or empty it, if a crash left one), write these bytes, sync the file, sync the
+    /// directory.
+    Create {
+        /// Which segment.
+        segment: SegmentId,
+        /// Its header.
+        bytes: Vec<u8>,
+    },
+    /// Write all bytes at the offset.
+    Write {
+        /// Which segment.
+        segment: SegmentId,
+        /// Where.
+        offset: u64,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// `fdatasync` the segment.
+    Sync {
+        /// Which segment.
+        segment: SegmentId,
+    },
+    /// Cut the segment to this length and sync it.
+    Truncate {
+        /// Which segment.
+        segment: SegmentId,
+        /// The new length, bytes.
+        length: u64,
+    },
+    /// Delete the segment: every batch in it has a verified receipt.
+    Delete {
+        /// Which segment.
+        segment: SegmentId,
+    },
+    /// Rename the segment out of the way (`.rot` instead of `.seg`): evidence of damage.
+    SetAside {
+        /// Which segment.
+        segment: SegmentId,
+    },
+    /// Write these bytes at the offset of the head file, creating it with [`HEAD_FILE_BYTES`] zeros where it
+    /// does not exist.
+    WriteHead {
+        /// Where.
+        offset: u64,
+        /// What.
+        bytes: Vec<u8>,
+        /// Whether to `fdatasync` before this counts as done.
+        sync: bool,
+    },
+}
+
+/// What went wrong on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DiskFault {
+    /// No space is left (`ENOSPC`, `EDQUOT`): tried again until there is.
+    #[error("no space is left on the spool's file system")]
+    NoSpace,
+    /// Anything else: what the disk holds now is unknown.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The spool cannot go on: the process must end and restart through [`super::recover`], which reads what
+/// the disk really holds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("spool {step} failed: {cause}; restart the agent, recovery reads what the disk holds")]
+pub struct SpoolFailed {
+    /// What was being done.
+    pub step: &'static str,
+    /// What the disk said.
+    pub cause: DiskFault,
+}
+
+/// Why a batch was not taken. It was not lost: offer it again later.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendRefused {
+    /// The batch before is not durable yet.
+    #[error("the batch before is not durable yet")]
+    Busy,
+    /// A bound is reached.
+    #[error("the spool is full: {bytes} bytes in {batches} batches")]
+    Full {
+        /// Bytes held.
+        bytes: u64,
+        /// Batches held.
+        batches: usize,
+    },
+    /// It is not the batch that follows the last one. Ours to fix.
+    #[error("batch {found} offered to the spool where {expected} must follow")]
+    Misplaced {
+        /// What must follow.
+        expected: Sequence,
+        /// What was offered.
+        found: Sequence,
+    },
+    /// The spool failed before.
+    #[error("{0}")]
+    Failed(SpoolFailed),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Segment {
+    pub(super) id: SegmentId,
+    pub(super) bytes: u64,
+    /// Damage was found in it: nothing is appended, and it is set aside instead of deleted.
+    pub(super) damaged: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Pending {
+    sequence: Sequence,
+    entry: Entry,
+    head: ChainHead,
+}
+
+/// The spool's index and plan.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    config: SpoolConfig,
+    head: ChainHead,
+    oldest: Sequence,
+    generation: u64,
+    segments: VecDeque<Segment>,
+    entries: BTreeMap<Sequence, Entry>,
+    queue: VecDeque<SpoolEffect>,
+    under_way: Option<SpoolEffect>,
+    retry_at: Option<BootNanos>,
+    pending: Option<Pending>,
+    durable: VecDeque<Sequence>,
+    failed: Option<SpoolFailed>,
+}
+
+/// What recovery starts the index from.
+pub(super) struct Start {
+    pub(super) head: ChainHead,
+    pub(super) oldest: Sequence,
+    pub(super) generation: u64,
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) entries: BTreeMap<Sequence, Entry>,
+    pub(super) queue: VecDeque<SpoolEffect>,
+}
+
+impl Spool {
+    pub(super) fn start(config: SpoolConfig, start: Start) -> Self {
+        let mut spool = Self {
+            config,
+            head: start.head,
+            oldest: start.oldest,
+            generation: start.generation,
+            segments: start.segments,
+            entries: start.entries,
+            queue: start.queue,
+            under_way: None,
+            retry_at: None,
+            pending: None,
+            durable: VecDeque::new(),
+            failed: None,
+        };
+        // The head on disk may lag behind the records, or not exist yet.
+        spool.queue_head(true);
+        spool.release_segments();
+        spool
+    }
+
+    /// Where the chain of durable batches stands.
+    #[must_use]
+    pub fn head(&self) -> &ChainHead {
+        &self.head
+    }
+
+    /// Whose spool it is.
+    #[must_use]
+    pub fn host(&self) -> HostId {
+        self.head.host
+    }
+
+    /// The first batch without a verified receipt; the head's next sequence where all have one.
+    #[must_use]
+    pub fn oldest(&self) -> Sequence {
+        self.oldest
+    }
+
+    /// What is known of a batch that is durable here; `None` where it was trimmed, damaged or never sealed.
+    #[must_use]
+    pub fn entry(&self, sequence: Sequence) -> Option<&Entry> {
+        self.entries.get(&sequence)
+    }
+
+    /// Batches held.
+    #[must_use]
+    pub fn batches(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Bytes of all segments.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Why nothing can go on, if so.
+    #[must_use]
+    pub fn failed(&self) -> Option<&SpoolFailed> {
+        self.failed.as_ref()
+    }
+
+    /// Whether the disk refused the last write for want of space and it waits to be tried again.
+    #[must_use]
+    pub fn no_space(&self) -> bool {
+        self.retry_at.is_some()
+    }
+
+    /// Whether the spool reached a bound, so that not even the largest batch is sure to fit.
+    #[must_use]
+    pub fn full(&self) -> bool {
+        self.entries.len() >= self.config.batches_max
+            || self.bytes() + RECORD_BYTES_MAX + SEGMENT_HEADER_BYTES as u64 > self.config.spool_bytes_max
+    }
+
+    /// Whether a batch sealed now would be taken: seal only then, for what is sealed must be kept.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.failed.is_none() && self.pending.is_none() && !self.full()
+    }
+
+    /// Takes the next sealed batch. It is durable when [`Self::poll_durable`] names it, and must not leave
+    /// the process before.
+    pub fn append(&mut self, batch: &SealedBatch) -> Result<(), AppendRefused> {
+        if let Some(failed) = &self.failed {
+            return Err(AppendRefused::Failed(failed.clone()));
+        }
+        if self.pending.is_some() {
+            return Err(AppendRefused::Busy);
+        }
+        if self.full() {
+            return Err(AppendRefused::Full {
+                bytes: self.bytes(),
+                batches: self.entries.len(),
+            });
+        }
+        let sequence = batch.sequence();
+        let misplaced = AppendRefused::Misplaced {
+            expected: self.head.next_sequence,
+            found: sequence,
+        };
+        if sequence != self.head.next_sequence {
+            return Err(misplaced);
+        }
+        let record = encode_record(sequence, batch.header.bytes(), &batch.body).map_err(|_| misplaced)?;
+        let length = record.len() as u64;
+        let room = |segment: &Segment| {
+            !segment.damaged && segment.bytes + length <= self.config.segment_bytes_max.max(RECORD_BYTES_MAX)
+        };
+        if !self.segments.back().is_some_and(room) {
+            let id = SegmentId(sequence.0);
+            self.queue.push_back(SpoolEffect::Create {
+                segment: id,
+                bytes: encode_segment_header(&self.head.host, id),
+            });
+            self.segments.push_back(Segment {
+                id,
+                bytes: SEGMENT_HEADER_BYTES as u64,
+                damaged: false,
+            });
+        }
+        let Some(segment) = self.segments.back_mut() else {
+            return Err(AppendRefused::Busy);
+        };
+        let place = Place {
+            segment: segment.id,
+            offset: segment.bytes,
+            length: u32::try_from(length).unwrap_or(u32::MAX),
+        };
+        segment.bytes += length;
+        // A crash after the write and before the sync leaves the record whole, torn or absent: recovery
+        // takes it, cuts it, or never hears of it. Nobody has seen the batch in any of the three.
+        self.queue.push_back(SpoolEffect::Write {
+            segment: place.segment,
+            offset: place.offset,
+            bytes: record,
+        });
+        self.queue.push_back(SpoolEffect::Sync {
+            segment: place.segment,
+        });
+        let entry = Entry {
+            place,
+            leaf: leaf_hash(batch.header.bytes()),
+        };
+        self.pending = Some(Pending {
+            sequence,
+            entry,
+            head: batch.head.clone(),
+        });
+        Ok(())
+    }
+
+    /// Forgets the batches up to `through`, whose receipts were verified and whose checkpoint is remembered
+    /// durably; deletes the segments that hold no others.
+    pub fn trim(&mut self, through: Sequence) {
+        let next = Sequence(through.0.saturating_add(1)).min(self.head.next_sequence);
+        if next <= self.oldest {
+            return;
+        }
+        self.oldest = next;
+        self.entries = self.entries.split_off(&next);
+        let releasable = self.releasable();
+        // Once for each trim without waiting; the head must be on the disk only before what it stands for goes.
+        self.queue_head(releasable > 0);
+        self.release_segments();
+    }
+
+    /// Notes that a batch cannot be read back any more; its segment becomes evidence.
+    pub fn handle_damaged(&mut self, sequence: Sequence) {
+        let Some(entry) = self.entries.remove(&sequence) else {
+            return;
+        };
+        let damaged = self
+            .segments
+            .iter_mut()
+            .filter(|segment| segment.id == entry.place.segment);
+        for segment in damaged {
+            segment.damaged = true;
+        }
+    }
+
+    /// The next work for the disk; the one before must have been answered.
+    pub fn poll_effect(&mut self, now: BootNanos) -> Option<SpoolEffect> {
+        if self.under_way.is_some() || self.failed.is_some() || self.retry_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        self.under_way = self.queue.pop_front();
+        self.under_way.clone()
+    }
+
+    /// When to call [`Self::poll_effect`] again although nothing was answered.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<BootNanos> {
+        self.retry_at.filter(|_| self.failed.is_none())
+    }
+
+    /// The effect under way was carried out.
+    pub fn handle_done(&mut self) {
+        self.retry_at = None;
+        let Some(SpoolEffect::Sync { .. }) = self.under_way.take() else {
+            return;
+        };
+        if let Some(pending) = self.pending.take() {
+            self.head = pending.head;
+            self.entries.insert(pending.sequence, pending.entry);
+            self.durable.push_back(pending.sequence);
+            self.queue_head(false);
+        }
+    }
+
+    /// The effect under way failed.
+    pub fn handle_failed(&mut self, now: BootNanos, fault: DiskFault) {
+        let Some(effect) = self.under_way.take() else {
+            return;
+        };
+        match (fault, effect) {
+            (
+                DiskFault::NoSpace,
+                SpoolEffect::Write {
+                    segment,
+                    offset,
+                    bytes,
+                },
+            ) => {
+                // Part of the record may be there: cut it, so that a crash meanwhile leaves a clean file.
+                self.queue.push_front(SpoolEffect::Write {
+                    segment,
+                    offset,
+                    bytes,
+                });
+                self.queue.push_front(SpoolEffect::Truncate {
+                    segment,
+                    length: offset,
+                });
+                self.retry_at = Some(BootNanos(now.0.saturating_add(RETRY_NS)));
+            }
+            (
+                DiskFault::NoSpace,
+                again @ (SpoolEffect::Create { .. }
+                | SpoolEffect::WriteHead { .. }
+                | SpoolEffect::Truncate { .. }),
+            ) => {
+                self.queue.push_front(again);
+                self.retry_at = Some(BootNanos(now.0.saturating_add(RETRY_NS)));
+            }
+            // After a failed sync nobody knows what is durable: the kernel may have dropped the pages.
+            (cause, effect) => {
+                self.failed = Some(SpoolFailed {
+                    step: effect.name(),
+                    cause,
+                });
+            }
+        }
+    }
+
+    /// A batch that became durable since the last call: it may be sent now.
+    pub fn poll_durable(&mut self) -> Option<Sequence> {
+        self.durable.pop_front()
+    }
+
+    /// Whether everything asked for so far was carried out.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.queue.is_empty() && self.under_way.is_none()
+    }
+
+    fn queue_head(&mut self, sync: bool) {
+        self.generation += 1;
+        let record = HeadRecord {
+            generation: self.generation,
+            head: self.head.clone(),
+            oldest: self.oldest,
+        };
+        self.queue.push_back(SpoolEffect::WriteHead {
+            offset: record.offset(),
+            bytes: record.encode(),
+            sync,
+        });
+    }
+
+    /// How many segments at the front hold receipted batches only. The last one stays: it is appended to.
+    fn releasable(&self) -> usize {
+        self.segments
+            .iter()
+            .skip(1)
+            .take_while(|next| next.id.0 <= self.oldest.0)
+            .count()
+    }
+
+    fn release_segments(&mut self) {
+        for _ in 0..self.releasable() {
+            if let Some(segment) = self.segments.pop_front() {
+                self.queue.push_back(if segment.damaged {
+                    SpoolEffect::SetAside { segment: segment.id }
+                } else {
+                    SpoolEffect::Delete { segment: segment.id }
+                });
+            }
+        }
+    }
+}
+
+impl SpoolEffect {
+    /// The word in diagnostics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Write { .. } => "write",
+            Self::Sync { .. } => "sync",
+            Self::Truncate { .. } => "truncate",
+            Self::Delete { .. } => "delete",
+            Self::SetAside { .. } => "set-aside",
+            Self::WriteHead { .. } => "head write",
+        }
+    }
+}
+
+const _: () = assert!(HEAD_FILE_BYTES >= 2 * 176, "both slots must fit the head file");
