@@ -41,27 +41,20 @@ pub(crate) struct Programs {
 
 /// Compiles the kernel side and returns the object's path.
 pub(crate) fn build_ebpf(paths: &Paths, tools: &Tools) -> Result<PathBuf> {
-    let crate_dir = paths.root.join("agent-ebpf");
+    // Target, flags and `build-std` are in that folder's own cargo configuration.
     let target = paths.target.join("ebpf");
     let mut command = cargo();
     command
-        .current_dir(&crate_dir)
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--release",
-            "-Z",
-            "build-std=core",
-        ])
-        .args(["--target", "bpfel-unknown-none", "--target-dir"])
+        .current_dir(paths.root.join("agent-ebpf"))
+        .args(["build", "--quiet", "--locked", "--release", "--target-dir"])
         .arg(&target)
         .env("RUSTC", &tools.ebpf.compiler.rustc)
-        // The unstable flags above are wanted from a released compiler.
+        // `build-std` is unstable; this lets a released compiler do it.
         .env("RUSTC_BOOTSTRAP", "1")
-        .env_remove("RUSTC_WRAPPER")
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &tools.ebpf.linker)
+        // Flags and wrappers meant for the host's compiler.
         .env_remove("RUSTFLAGS")
-        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &tools.ebpf.linker);
+        .env_remove("RUSTC_WRAPPER");
     run(&mut command)?;
     let object = target.join("bpfel-unknown-none/release/agent-ebpf");
     if !object.is_file() {

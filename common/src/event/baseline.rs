@@ -16,8 +16,8 @@ use crate::{
 pub struct BaselineKey {
     /// The boot it was taken in.
     pub boot: BootId,
-    /// When it began: no later than the first live sensor was attached, so that whatever is not in the
-    /// baseline and lived afterwards has a live event of its own.
+    /// When it began: live sensors were attached before, so that whatever lived since and is not in the
+    /// baseline has a live event of its own.
     pub began: BootNanos,
 }
 

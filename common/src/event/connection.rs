@@ -55,7 +55,7 @@ pub struct Connection {
     /// Who it belongs to: outgoing, the process that connected; incoming, the one that listened where it was
     /// accepted; in a baseline, one that was found holding it open.
     pub owner: Field<ProcessKey>,
-    /// Payload bytes sent and acknowledged by the peer.
+    /// Payload bytes sent, each counted once however often it was sent again.
     pub bytes_sent: Field<u64>,
     /// Payload bytes received.
     pub bytes_received: Field<u64>,
@@ -111,6 +111,8 @@ pub enum Outcome {
     Error(u16),
     /// It ended and the kernel did not tell how.
     Unknown,
+    /// This end gave the attempt up before an answer came.
+    Abandoned,
 }
 
 /// Who opened a connection.

@@ -59,10 +59,6 @@ pub(super) fn forks() -> Result<u64> {
 }
 
 /// What a process's BPF programs and maps cost.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "read once the agent with its sensors is measured")
-)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Bpf {
     /// Programs it holds.
@@ -91,10 +87,6 @@ pub(super) fn bpf(process: u32) -> Result<Bpf> {
     Ok(sum)
 }
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "read once the agent with its sensors is measured")
-)]
 fn add(sum: &mut Bpf, seen: &mut Vec<(bool, u64)>, text: &str) {
     let program = number_after(text, "prog_id:").filter(|_| text.contains("run_time_ns:"));
     let map = number_after(text, "map_id:").filter(|_| text.contains("memlock:"));
