@@ -108,6 +108,20 @@ pub enum GroupFault {
     },
 }
 
+impl GroupFault {
+    /// Where in the file it is, as far as it is known.
+    #[must_use]
+    pub fn offset(&self) -> Option<u64> {
+        match self {
+            Self::Short(short) => Some(short.at as u64),
+            Self::Field { at, .. } | Self::HeadHash { at } => Some(*at as u64),
+            Self::Misplaced { .. } => Some(16),
+            Self::Body { at, .. } => Some(u64::from(*at)),
+            Self::Length { expected, found } => Some(*expected.min(found)),
+        }
+    }
+}
+
 /// Object path of the group whose first leaf is `first`.
 #[must_use]
 pub fn group_path(first: LeafIndex) -> String {
@@ -262,6 +276,14 @@ impl Head {
         if reader.array("head hash")? != Hash::of(covered).0 {
             return Err(GroupFault::HeadHash { at: hash_at });
         }
+        Self::danger_parse_unhashed(bytes, expected)
+    }
+
+    /// Reads a head whose hash may not fit, for naming what is wrong with it and nothing else.
+    pub(crate) fn danger_parse_unhashed(bytes: &[u8], expected: LeafIndex) -> Result<Self, GroupFault> {
+        let prologue = Prologue::parse(bytes)?;
+        let hash_at = to_usize(prologue.head_bytes()) - HASH_BYTES;
+        let covered = Reader::new(bytes).take("head", hash_at)?;
         if prologue.first != expected {
             return Err(GroupFault::Misplaced {
                 expected,
@@ -279,6 +301,12 @@ impl Head {
                 table.u32("body length")?,
                 table.u32("body checksum")?,
             );
+            if header as usize > ENTRY_BYTES_MAX {
+                return Err(GroupFault::Field {
+                    what: "length table",
+                    at: FIXED_BYTES,
+                });
+            }
             let ends = (header_at.checked_add(header), body_at.checked_add(body));
             let (Some(header_end), Some(body_end)) = ends else {
                 return Err(GroupFault::Field {

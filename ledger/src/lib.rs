@@ -5,6 +5,7 @@
 //! headers mean beyond the [`EntryFacts`] it is given. Layout on disk: `docs/format/ledger.md`.
 
 pub mod frontier;
+pub mod fsck;
 pub mod group;
 pub mod index;
 pub mod reader;

@@ -130,6 +130,9 @@ impl Ledger {
                 })
             })
             .transpose()?;
+        if found.is_some() {
+            storage.settle(&checkpoint_path())?;
+        }
         let size = found.as_ref().map_or(0, |published| published.checkpoint.size);
         let groups = read_groups(storage.as_ref(), &paths, size, describe)?;
         let leaves = groups.last().map_or(0, |group| group.head.end().0);
@@ -315,7 +318,8 @@ fn read_group(
 fn check_key(storage: &dyn Storage, verifier: &VerifierKey, new: bool) -> Result<(), OpenError> {
     let given = format!("{verifier}\n");
     match storage.read(VERIFIER_KEY, NOTE_BYTES_MAX as u64)? {
-        Some(found) if found == given.as_bytes() => Ok(()),
+        // As with groups: a process may have died between naming and syncing it.
+        Some(found) if found == given.as_bytes() => Ok(storage.settle(VERIFIER_KEY)?),
         Some(found) => Err(OpenError::OtherKey {
             found: String::from_utf8_lossy(&found).trim_end().to_owned(),
             given: given.trim_end().to_owned(),

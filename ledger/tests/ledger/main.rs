@@ -1,5 +1,11 @@
 //! The ledger as a whole, through its public interface.
 
+// `cfg(test)` tells the lints that helpers outside test functions are test code as well.
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod fsck;
+#[cfg(test)]
 mod pipeline;
-#[cfg(test)] // so that the lints know its helpers for test code
+#[cfg(test)]
 mod support;

@@ -7,7 +7,11 @@ use common::{
     merkle::verify_consistency,
     note::SignerKey,
 };
-use ledger::{Entry, EntryFacts, Ledger, OpenError, Published, Reader, Recovered, storage::Storage};
+use ledger::{
+    Entry, EntryFacts, Ledger, OpenError, Published, Reader, Recovered,
+    fsck::{self, Options, Report},
+    storage::Storage,
+};
 
 /// The key of every test ledger.
 pub(crate) fn key() -> SignerKey {
@@ -78,4 +82,18 @@ pub(crate) fn check_extends(reader: &Reader, old: &Published, new: &Published) {
     let (old, new) = (&old.checkpoint, &new.checkpoint);
     let proof = reader.consistency(old.size, new.size).unwrap();
     verify_consistency(old.size, &old.root, new.size, &new.root, &proof).unwrap();
+}
+
+/// Checks the whole ledger; entries must be those of [`header`] and [`body`].
+pub(crate) fn check_ledger(storage: &dyn Storage) -> Report {
+    let check_entry = |leaf: LeafIndex, found_header: &[u8], found_body: &[u8]| {
+        if found_header != header(leaf.0) {
+            return Err("header is not as made".to_owned());
+        }
+        if found_body != body(leaf.0) {
+            return Err("body is not as made".to_owned());
+        }
+        Ok(())
+    };
+    fsck::run(storage, &Options::default(), &check_entry)
 }

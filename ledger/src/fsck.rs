@@ -1,0 +1,206 @@
+//! Checking every byte of a ledger, and naming exactly what is wrong.
+//!
+//! Each fact is stored more than once (header in group and bundle, its hash in a tile, the tile's hash one
+//! level up, all of it under a signed root), so a disagreement can be put down to the copy that stands
+//! alone. Groups are read and checked in parallel, chunk by chunk; tiles and bundles are recomputed with the
+//! very code that wrote them and compared byte by byte. Memory is bounded by a chunk of groups and by the
+//! list of object names. Owns the judgement; refuses to repair.
+
+mod groups;
+mod report;
+mod walk;
+
+pub use report::{Cause, Counts, Fault, Progress, Report};
+
+use std::collections::BTreeMap;
+
+use common::{
+    checkpoint::{self, Checkpoint},
+    ids::LeafIndex,
+    limits::NOTE_BYTES_MAX,
+    note::{UnverifiedNote, VerifierKey},
+    tile::TilePath,
+};
+
+use crate::{
+    group::parse_group_path,
+    reader::checkpoint_path,
+    recovery::VERIFIER_KEY,
+    storage::{Storage, StorageError},
+    tiles::LOG,
+};
+
+/// Checks one header and its body against each other and the header's own signature, which only the caller
+/// can read. The error says what is wrong, down to the event.
+pub type CheckEntry<'a> = &'a (dyn Fn(LeafIndex, &[u8], &[u8]) -> Result<(), String> + Sync);
+
+/// How to check.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// The key to trust; without it the one beside the log is believed.
+    pub key: Option<&'a VerifierKey>,
+    /// Told now and then how far the check is.
+    pub progress: Option<&'a (dyn Fn(Progress) + Sync)>,
+}
+
+impl std::fmt::Debug for Options<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Checks the ledger in `storage`, which nobody should be writing meanwhile: a writer's latest leaves would
+/// be noted as not yet under a checkpoint.
+#[must_use]
+pub fn run(storage: &dyn Storage, options: &Options<'_>, check_entry: CheckEntry<'_>) -> Report {
+    let mut report = Report::default();
+    let inventory = match storage.list("") {
+        Ok(paths) => take_inventory(storage, paths, &mut report),
+        Err(error) => {
+            report.fault(Fault::of("", Cause::Unreadable, error.to_string()));
+            return report;
+        }
+    };
+    let key = check_key(storage, options.key, &mut report);
+    let head = check_checkpoint(storage, key.as_ref(), &mut report);
+    walk::run(storage, inventory, &head, options, check_entry, &mut report);
+    report
+}
+
+/// All objects, by kind.
+#[derive(Debug, Default)]
+pub(crate) struct Inventory {
+    /// Groups in order.
+    groups: Vec<LeafIndex>,
+    /// Widths present of each tile and bundle, keyed by the full form of its name.
+    resources: BTreeMap<TilePath, Vec<u16>>,
+}
+
+fn take_inventory(storage: &dyn Storage, paths: Vec<String>, report: &mut Report) -> Inventory {
+    let mut inventory = Inventory::default();
+    for path in paths {
+        if let Some(first) = parse_group_path(&path) {
+            inventory.groups.push(first);
+            continue;
+        }
+        let tile = path
+            .strip_prefix(LOG)
+            .and_then(|rest| TilePath::parse(rest.strip_prefix('/')?));
+        if let Some(tile) = tile {
+            inventory
+                .resources
+                .entry(tile.full())
+                .or_default()
+                .push(tile.width);
+            continue;
+        }
+        if path == VERIFIER_KEY || path == checkpoint_path() {
+            continue;
+        }
+        if path == "lock" {
+            if storage.length(&path).ok().flatten() != Some(0) {
+                report.fault(Fault::of(
+                    &path,
+                    Cause::Stray,
+                    "the lock file holds bytes, it is always empty",
+                ));
+            }
+        } else if path.starts_with("tmp/") {
+            report.note(format!(
+                "{path}: left by a crash before it had a name; the next writer removes it"
+            ));
+        } else {
+            report.fault(Fault::of(
+                &path,
+                Cause::Stray,
+                "no ledger has an object of this name",
+            ));
+        }
+    }
+    inventory.groups.sort_unstable();
+    inventory
+}
+
+fn check_key(
+    storage: &dyn Storage,
+    trusted: Option<&VerifierKey>,
+    report: &mut Report,
+) -> Option<VerifierKey> {
+    let found = match read(storage, VERIFIER_KEY, NOTE_BYTES_MAX as u64) {
+        Ok(bytes) => bytes,
+        Err(fault) => {
+            report.fault(fault);
+            return trusted.cloned();
+        }
+    };
+    let parsed = std::str::from_utf8(&found)
+        .ok()
+        .and_then(|text| text.strip_suffix('\n'))
+        .ok_or_else(|| "not one line of text".to_owned())
+        .and_then(|line| VerifierKey::parse(line).map_err(|error| error.to_string()));
+    match (parsed, trusted) {
+        (Err(why), _) => report.fault(Fault::of(VERIFIER_KEY, Cause::Rot, why)),
+        (Ok(found), Some(trusted)) if found != *trusted => {
+            let what = format!("holds {found}, the key to trust is {trusted}");
+            report.fault(Fault::of(VERIFIER_KEY, Cause::Forgery, what));
+        }
+        (Ok(found), _) => return Some(found),
+    }
+    trusted.cloned()
+}
+
+/// The head of the ledger as far as it can be believed.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    /// Size and root under a good signature.
+    verified: Option<Checkpoint>,
+    /// Size and root as the text claims them, where the signature does not hold.
+    claimed: Option<Checkpoint>,
+}
+
+fn check_checkpoint(storage: &dyn Storage, key: Option<&VerifierKey>, report: &mut Report) -> Head {
+    let path = checkpoint_path();
+    let note = match read(storage, &path, NOTE_BYTES_MAX as u64) {
+        Ok(note) => note,
+        Err(fault) => {
+            report.fault(fault);
+            return Head::default();
+        }
+    };
+    let claimed = || {
+        let text = UnverifiedNote::parse(&note).ok()?;
+        Checkpoint::parse_body(text.danger_unverified_text()).ok()
+    };
+    let Some(key) = key else {
+        report.note(format!("{path}: its signature was not checked for want of a key"));
+        return Head {
+            verified: None,
+            claimed: claimed(),
+        };
+    };
+    match checkpoint::open(&note, key) {
+        Ok(verified) => Head {
+            verified: Some(verified),
+            claimed: None,
+        },
+        Err(error) => {
+            report.fault(Fault::of(&path, Cause::Forgery, error.to_string()));
+            Head {
+                verified: None,
+                claimed: claimed(),
+            }
+        }
+    }
+}
+
+/// Reads a whole object or says why not.
+pub(crate) fn read(storage: &dyn Storage, path: &str, length_max: u64) -> Result<Vec<u8>, Fault> {
+    match storage.read(path, length_max) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(Fault::of(path, Cause::Missing, "is missing")),
+        Err(error @ StorageError::TooLong { .. }) => Err(Fault::of(path, Cause::Rot, error.to_string())),
+        Err(error) => Err(Fault::of(path, Cause::Unreadable, error.to_string())),
+    }
+}
