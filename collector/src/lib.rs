@@ -7,7 +7,16 @@
 pub mod command;
 pub mod config;
 pub mod enrolment;
+pub mod evidence;
 pub mod files;
+pub mod http;
+pub mod ingest;
 pub mod layout;
+pub mod mailbox;
+pub mod metrics;
+pub mod pipeline;
 pub mod pki;
+pub mod reasons;
 pub mod registry;
+pub mod service;
+pub mod stop;

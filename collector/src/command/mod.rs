@@ -5,6 +5,7 @@
 
 mod enrol;
 mod init;
+mod run;
 mod settings;
 
 use std::{path::PathBuf, process::ExitCode, time::SystemTime};
@@ -46,6 +47,8 @@ enum Command {
     Init(init::Init),
     /// Certify an agent's key and register its host.
     Enrol(enrol::Enrol),
+    /// Serve agents and readers until SIGTERM or SIGINT.
+    Run(run::Run),
 }
 
 /// What a subcommand printed, or why it failed.
@@ -58,6 +61,7 @@ impl Cli {
         let outcome = match self.command {
             Command::Init(command) => command.run(),
             Command::Enrol(command) => command.run(),
+            Command::Run(command) => command.run(),
         };
         outcome.unwrap_or_else(|error| {
             eprintln!("hostledger-collector: {error:#}");

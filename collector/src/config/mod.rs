@@ -14,6 +14,8 @@ use crate::files;
 
 /// What every environment variable starts with; the setting's name in capitals follows.
 pub const ENV_PREFIX: &str = "HOSTLEDGER_COLLECTOR_";
+/// Environment variables with that prefix that are no settings but arguments.
+const NOT_SETTINGS: [&str; 2] = ["dir", "log"];
 /// Longest configuration file read, bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -172,7 +174,7 @@ impl Config {
             .collect();
         let environment = environment
             .filter_map(|(key, value)| Some((key.strip_prefix(ENV_PREFIX)?.to_lowercase(), value)))
-            .filter(|(name, _)| name != "dir");
+            .filter(|(name, _)| !NOT_SETTINGS.contains(&name.as_str()));
         let layers = [
             (Origin::File, read_file(file, &mut faults)),
             (Origin::Environment, environment.collect()),

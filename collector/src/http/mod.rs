@@ -1,0 +1,138 @@
+//! The HTTP side: the ledger's tiles as C2SP tlog-tiles has them, health, metrics, and the API's routes.
+//!
+//! Owns the socket and how static resources are served. Everything here reads; nothing authenticates, for the
+//! ledger proves itself: keep the address on loopback or put a proxy before it.
+
+mod listener;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use ledger::Reader;
+
+pub use listener::Guarded;
+
+use crate::{metrics::Metrics, stop::Stop};
+
+/// How long requests under way are given when the collector stops.
+pub const STOP_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+/// Tiles, bundles and other immutable resources may be kept for ever.
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+/// What changes must be asked for anew.
+const VOLATILE: HeaderValue = HeaderValue::from_static("no-cache");
+
+/// What the routes need.
+#[derive(Clone)]
+pub struct Site {
+    /// The ledger.
+    pub reader: Reader,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The routes of this module.
+pub fn router(site: Site) -> Router {
+    Router::new()
+        .route("/checkpoint", get(checkpoint))
+        .route("/tile/{*path}", get(tile))
+        .route("/healthz", get(health))
+        .route("/metrics", get(metrics))
+        .with_state(site)
+}
+
+/// Serves until `stop` fires; requests under way are finished.
+///
+/// # Errors
+/// What the system says about the socket.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    routes: Router,
+    metrics: Arc<Metrics>,
+    stop: Stop,
+) -> std::io::Result<()> {
+    axum::serve(Guarded::new(listener, metrics), routes)
+        .with_graceful_shutdown(stop.requested())
+        .await
+}
+
+async fn checkpoint(State(site): State<Site>) -> Response {
+    resource(
+        site,
+        "checkpoint".to_owned(),
+        "text/plain; charset=utf-8",
+        VOLATILE,
+    )
+    .await
+}
+
+async fn tile(State(site): State<Site>, Path(path): Path<String>) -> Response {
+    resource(
+        site,
+        format!("tile/{path}"),
+        "application/octet-stream",
+        IMMUTABLE,
+    )
+    .await
+}
+
+/// One resource of the tlog-tiles interface. The disk is read where blocking is allowed.
+async fn resource(site: Site, name: String, kind: &'static str, cache: HeaderValue) -> Response {
+    let shown = name.clone();
+    let read = tokio::task::spawn_blocking(move || site.reader.resource(&name)).await;
+    match read {
+        Ok(Ok(Some(bytes))) => (
+            [
+                (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+                (header::CACHE_CONTROL, cache),
+                (
+                    header::X_CONTENT_TYPE_OPTIONS,
+                    HeaderValue::from_static("nosniff"),
+                ),
+            ],
+            bytes,
+        )
+            .into_response(),
+        Ok(Ok(None)) => failure(
+            StatusCode::NOT_FOUND,
+            format!("{shown} is no resource of this ledger"),
+        ),
+        Ok(Err(error)) => failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+fn failure(status: StatusCode, text: String) -> Response {
+    (status, [(header::CACHE_CONTROL, VOLATILE)], format!("{text}\n")).into_response()
+}
+
+/// 200 while batches are accepted, 503 with the reason while they are not.
+async fn health(State(site): State<Site>) -> Response {
+    if site.metrics.paused.get() == 0 {
+        ([(header::CACHE_CONTROL, VOLATILE)], "ok\n").into_response()
+    } else {
+        failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "storage is full; batches wait at the agents".to_owned(),
+        )
+    }
+}
+
+async fn metrics(State(site): State<Site>) -> Response {
+    (
+        [
+            (
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+            ),
+            (header::CACHE_CONTROL, VOLATILE),
+        ],
+        site.metrics.render(),
+    )
+        .into_response()
+}

@@ -1,0 +1,456 @@
+//! One agent's connection: drives its session machine between the stream, the pipeline and the ledger.
+//!
+//! One task owns the machine; what it awaits is awaited in one place. Owns the bounds of this connection: it
+//! reads nothing more while its batches wait for a share of the bytes in flight, or while the agent does not
+//! take what was written.
+
+use std::{
+    collections::VecDeque,
+    future::{Future, pending},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use common::{
+    ids::{BootNanos, Nonce},
+    sequencer::check_batch,
+    session::{
+        CloseReason, CollectorConfig, CollectorEffect, CollectorSession, Receipts, Refusal, RefusalCode,
+        Window,
+    },
+    text::Text,
+};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
+use tracing::{debug, warn};
+
+use super::{close, prove, server::Context};
+use crate::{
+    evidence::Evidence,
+    mailbox::{Letters, Mailbox},
+    pipeline::{ConnectionId, Input, Submission},
+    pki::{self, PeerIdentity},
+    reasons,
+    stop::Stop,
+};
+
+/// Most bytes taken from the stream at a time.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// Beyond this many bytes not taken by the agent, nothing more is read from it.
+const UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long the agent is given to take the last words.
+const LINGER: Duration = Duration::from_secs(1);
+/// Shares of the bytes in flight are counted in units of this many bytes.
+pub(super) const SHARE_BYTES: usize = 1024;
+
+static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(0);
+
+/// Serves one connection until it ends.
+pub(super) async fn serve(
+    connection: &Connection,
+    send: SendStream,
+    receive: RecvStream,
+    identity: &PeerIdentity,
+    context: &Context,
+    stop: Stop,
+) {
+    let id = ConnectionId(NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed));
+    let epoch = context.epoch;
+    let mut task = Task {
+        id,
+        session: CollectorSession::new(session_config(context), identity.host, now(epoch)),
+        peer: connection.remote_address().to_string(),
+        context: context.clone(),
+        mailbox: Mailbox::default(),
+        submits: VecDeque::new(),
+        share: None,
+        proving: None,
+        unsent: VecDeque::new(),
+        unsent_bytes: 0,
+    };
+    let reason = task.run(send, receive, stop).await;
+    let host = identity.host;
+    task.context
+        .pipeline
+        .send(Input::Closed { host, connection: id })
+        .await;
+    let (code, text) = match &reason {
+        Ended::Closed(CloseReason::Refused(refusal)) => {
+            (u32::from(refusal.code.number()), refusal.text.clone())
+        }
+        Ended::Closed(CloseReason::Garbage(bad)) => {
+            (u32::from(RefusalCode::Protocol.number()), bad.to_string())
+        }
+        Ended::Closed(other) => (close::DONE, other.to_string()),
+        Ended::Lost => (close::DONE, "the stream ended".to_owned()),
+        Ended::Pipeline => (
+            u32::from(RefusalCode::Internal.number()),
+            "the collector failed".to_owned(),
+        ),
+    };
+    debug!(%host, peer = task.peer, text, "session ended");
+    connection.close(VarInt::from_u32(code), text.as_bytes());
+}
+
+fn session_config(context: &Context) -> CollectorConfig {
+    let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let config = &context.config;
+    let defaults = CollectorConfig::default();
+    CollectorConfig {
+        window: Window {
+            bytes: u32::try_from(config.connection_bytes_max).unwrap_or(u32::MAX),
+            ..defaults.window
+        },
+        idle_ns: nanos(config.idle_timeout),
+        nonce_ns: nanos(config.nonce_interval),
+        ..defaults
+    }
+}
+
+fn now(epoch: Instant) -> BootNanos {
+    BootNanos(u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Why a connection ended.
+enum Ended {
+    /// The machine closed it.
+    Closed(CloseReason),
+    /// The agent is gone.
+    Lost,
+    /// The pipeline is gone.
+    Pipeline,
+}
+
+type Share = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
+type Proving = JoinHandle<Option<(Receipts, u64)>>;
+
+struct Task {
+    id: ConnectionId,
+    session: CollectorSession,
+    peer: String,
+    context: Context,
+    mailbox: Mailbox,
+    /// Batches that wait for their share of the bytes in flight.
+    submits: VecDeque<(Vec<u8>, Vec<u8>)>,
+    /// The share that the first of them waits for.
+    share: Option<Share>,
+    proving: Option<Proving>,
+    /// Encoded and not yet taken by the transport; the first may be taken in part.
+    unsent: VecDeque<bytes::Bytes>,
+    unsent_bytes: usize,
+}
+
+impl Task {
+    async fn run(&mut self, mut send: SendStream, mut receive: RecvStream, stop: Stop) -> Ended {
+        let mut stopping = std::pin::pin!(stop.requested());
+        let mut told_stop = false;
+        loop {
+            if let Some(ended) = self.effects().await {
+                self.linger(&mut send).await;
+                return ended;
+            }
+            self.collect_transmits();
+            let timeout = self.session.poll_timeout();
+            let may_read = self.submits.is_empty() && self.unsent_bytes < UNSENT_BYTES_MAX;
+            tokio::select! {
+                () = &mut stopping, if !told_stop => {
+                    told_stop = true;
+                    let text = "the collector stops; what it did not acknowledge stays with you";
+                    self.session.handle_refused(Refusal::fatal(RefusalCode::Stopping, None, text));
+                }
+                letters = self.mailbox.take() => self.read_letters(letters),
+                read = receive.read_chunk(CHUNK_BYTES, true), if may_read => match read {
+                    Ok(Some(chunk)) => {
+                        self.context.metrics.received_bytes.add(chunk.bytes.len() as u64);
+                        self.session.handle_bytes(now(self.context.epoch), &chunk.bytes);
+                    }
+                    Ok(None) | Err(_) => return Ended::Lost,
+                },
+                written = write_some(&mut send, self.unsent.front()), if !self.unsent.is_empty() => {
+                    match written {
+                        Ok(count) => self.sent(count),
+                        Err(_) => return Ended::Lost,
+                    }
+                }
+                share = next_share(&mut self.share), if self.share.is_some() => {
+                    self.share = None;
+                    if !self.submit(share).await {
+                        return Ended::Pipeline;
+                    }
+                }
+                proven = proven(&mut self.proving), if self.proving.is_some() => {
+                    self.proving = None;
+                    if let Some((receipts, _)) = &proven {
+                        self.context.metrics.receipts.add(receipts.proven.len() as u64);
+                    }
+                    self.session.handle_receipts(proven);
+                }
+                () = sleep_until(self.context.epoch, timeout) => {
+                    let at = now(self.context.epoch);
+                    if !may_read {
+                        // It is we who do not listen: the agent's silence says nothing.
+                        self.session.handle_bytes(at, &[]);
+                    }
+                    self.session.handle_timeout(at);
+                }
+            }
+        }
+    }
+
+    /// Carries out what the machine asks for; the reason when it asked to close.
+    async fn effects(&mut self) -> Option<Ended> {
+        while let Some(effect) = self.session.poll_effect() {
+            match effect {
+                CollectorEffect::Open(hello) => {
+                    let Some(nonce) = self.draw() else {
+                        continue;
+                    };
+                    let version = Text::from(hello.agent_version.as_str());
+                    debug!(host = %hello.host, %version, peer = self.peer, "agent says hello");
+                    let open = Input::Open {
+                        host: hello.host,
+                        connection: self.id,
+                        nonce,
+                        mailbox: self.mailbox.clone(),
+                    };
+                    if !self.context.pipeline.send(open).await {
+                        return Some(Ended::Pipeline);
+                    }
+                }
+                CollectorEffect::Submit { header, body } => self.queue(header, body),
+                CollectorEffect::Prove {
+                    from,
+                    through,
+                    since_size,
+                } => {
+                    let (reader, host) = (self.context.reader.clone(), self.session.host());
+                    self.proving = Some(tokio::task::spawn_blocking(move || {
+                        prove::receipts(&reader, &host, from, through, since_size).unwrap_or_else(|error| {
+                            tracing::error!(%host, %error, "receipts cannot be made");
+                            None
+                        })
+                    }));
+                }
+                CollectorEffect::DrawNonce => {
+                    if let Some(nonce) = self.draw() {
+                        self.session.handle_nonce(nonce);
+                    }
+                }
+                CollectorEffect::Close(reason) => {
+                    self.count_close(&reason);
+                    return Some(Ended::Closed(reason));
+                }
+            }
+        }
+        None
+    }
+
+    fn draw(&mut self) -> Option<Nonce> {
+        match pki::random() {
+            Ok(bytes) => Some(Nonce(bytes)),
+            Err(error) => {
+                let refusal = Refusal::fatal(RefusalCode::Internal, None, &error.to_string());
+                self.session.handle_refused(refusal);
+                None
+            }
+        }
+    }
+
+    /// Counts what the machine itself refused; the pipeline and the checks count their own.
+    fn count_close(&self, reason: &CloseReason) {
+        let word = match reason {
+            CloseReason::Garbage(_) => "garbage",
+            CloseReason::Idle => "idle",
+            CloseReason::Unsendable(_) => "unsendable",
+            CloseReason::Refused(refusal) if counted_here(refusal) => reasons::word(refusal.code),
+            CloseReason::Left | CloseReason::Refused(_) => return,
+        };
+        self.context.metrics.refuse(word);
+        warn!(host = %self.session.host(), peer = self.peer, reason = word, text = %reason, "session refused");
+    }
+
+    fn read_letters(&mut self, letters: Letters) {
+        if let Some(opening) = letters.opening {
+            self.session.handle_opening(now(self.context.epoch), &opening);
+        }
+        if let Some(through) = letters.stored {
+            self.session.handle_stored(through);
+        }
+        if let Some(before) = letters.published {
+            self.session.handle_published(before);
+        }
+        for refusal in letters.notice.into_iter().chain(letters.refused) {
+            self.session.handle_refused(refusal);
+        }
+    }
+
+    fn queue(&mut self, header: Vec<u8>, body: Vec<u8>) {
+        self.context
+            .metrics
+            .inflight_bytes
+            .add((header.len() + body.len()) as u64);
+        self.submits.push_back((header, body));
+        self.await_share();
+    }
+
+    fn await_share(&mut self) {
+        if self.share.is_some() {
+            return;
+        }
+        let Some((header, body)) = self.submits.front() else {
+            return;
+        };
+        let units = u32::try_from((header.len() + body.len()).div_ceil(SHARE_BYTES)).unwrap_or(u32::MAX);
+        let shares = Arc::clone(&self.context.shares);
+        self.share = Some(Box::pin(
+            async move { shares.acquire_many_owned(units).await.ok() },
+        ));
+    }
+
+    /// Checks the first waiting batch and hands it to the pipeline; `false` when that is gone.
+    async fn submit(&mut self, share: Option<OwnedSemaphorePermit>) -> bool {
+        let (Some(permit), Some((header, body))) = (share, self.submits.pop_front()) else {
+            return false;
+        };
+        let bytes = (header.len() + body.len()) as u64;
+        let host = self.session.host();
+        // Hashing at most a megabyte: about as long as the switch to another thread and back would be worth.
+        let checked = check_batch(&host, &header, body);
+        self.context.metrics.inflight_bytes.sub(bytes);
+        self.await_share();
+        match checked {
+            Ok(batch) => {
+                self.context
+                    .pipeline
+                    .send(Input::Submit(Box::new(Submission {
+                        connection: self.id,
+                        batch,
+                        peer: self.peer.clone(),
+                        permit,
+                    })))
+                    .await
+            }
+            Err(refusal) => {
+                self.keep(&refusal, header);
+                self.context.metrics.refuse(reasons::word(refusal.code));
+                warn!(%host, peer = self.peer, reason = reasons::word(refusal.code), text = refusal.text, "batch refused");
+                self.forget_submits();
+                self.session.handle_refused(refusal);
+                true
+            }
+        }
+    }
+
+    /// Keeps what was wrong with a batch by itself. Its bytes are written where blocking is allowed.
+    fn keep(&self, refusal: &Refusal, header: Vec<u8>) {
+        if !reasons::concerns_chain(refusal.code) {
+            return;
+        }
+        let evidence = Evidence {
+            reason: reasons::word(refusal.code),
+            text: refusal.text.clone(),
+            host: self.session.host(),
+            sequence: refusal.sequence,
+            peer: self.peer.clone(),
+            at: jiff::Timestamp::now().to_string(),
+            files: vec![("offered.header", header)],
+        };
+        let store = self.context.evidence.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.keep(&evidence) {
+                tracing::error!(%error, "evidence not kept");
+            }
+        });
+    }
+
+    fn forget_submits(&mut self) {
+        let waiting: usize = self
+            .submits
+            .iter()
+            .map(|(header, body)| header.len() + body.len())
+            .sum();
+        self.context.metrics.inflight_bytes.sub(waiting as u64);
+        self.submits.clear();
+        self.share = None;
+    }
+
+    fn collect_transmits(&mut self) {
+        while let Some(bytes) = self.session.poll_transmit() {
+            self.unsent_bytes += bytes.len();
+            self.unsent.push_back(bytes.into());
+        }
+    }
+
+    fn sent(&mut self, count: usize) {
+        self.unsent_bytes = self.unsent_bytes.saturating_sub(count);
+        if let Some(first) = self.unsent.front_mut() {
+            let _ = first.split_to(count.min(first.len()));
+            if first.is_empty() {
+                self.unsent.pop_front();
+            }
+        }
+    }
+
+    /// Gives the agent a moment to take the last words, most of all the reason.
+    async fn linger(&mut self, send: &mut SendStream) {
+        self.collect_transmits();
+        let unsent = std::mem::take(&mut self.unsent);
+        let last = async {
+            for bytes in unsent {
+                send.write_all(&bytes).await.ok()?;
+            }
+            send.finish().ok()?;
+            send.stopped().await.ok()
+        };
+        let _ = tokio::time::timeout(LINGER, last).await;
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.forget_submits();
+    }
+}
+
+/// Whether the session machine itself made this refusal: those of batches name one, or their form.
+fn counted_here(refusal: &Refusal) -> bool {
+    refusal.sequence.is_none()
+        && matches!(
+            refusal.code,
+            RefusalCode::Version
+                | RefusalCode::Host
+                | RefusalCode::Protocol
+                | RefusalCode::Window
+                | RefusalCode::LedgerBehind
+        )
+}
+
+async fn write_some(send: &mut SendStream, bytes: Option<&bytes::Bytes>) -> Result<usize, quinn::WriteError> {
+    send.write(bytes.map_or(&[], |bytes| bytes.as_ref())).await
+}
+
+async fn next_share(share: &mut Option<Share>) -> Option<OwnedSemaphorePermit> {
+    match share {
+        Some(share) => share.await,
+        None => pending().await,
+    }
+}
+
+/// The receipts being made; `None` also when the making of them failed.
+async fn proven(proving: &mut Option<Proving>) -> Option<(Receipts, u64)> {
+    match proving {
+        Some(task) => task.await.ok().flatten(),
+        None => pending().await,
+    }
+}
+
+async fn sleep_until(epoch: Instant, at: Option<BootNanos>) {
+    match at {
+        Some(at) => tokio::time::sleep_until((epoch + Duration::from_nanos(at.0)).into()).await,
+        None => pending().await,
+    }
+}

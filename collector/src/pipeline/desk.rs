@@ -1,0 +1,274 @@
+//! The pipeline's front desk: connections on one side, the sequencer on the other.
+//!
+//! Owns which connection speaks for a host and what each is told. Everything here is quick but for reading a
+//! stored header when a batch comes again.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use common::{
+    ids::{BootNanos, HostId, Nonce, Sequence},
+    sequencer::{Admission, CheckedBatch, Group, Rejected, Sequencer, SequencerFailed},
+    session::{Opening, Refusal, RefusalCode},
+};
+use ledger::Reader;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{ConnectionId, Input, Submission};
+use crate::{
+    evidence::{Evidence, EvidenceStore},
+    mailbox::Mailbox,
+    metrics::Metrics,
+    reasons,
+};
+
+/// The connection that speaks for a host.
+struct Speaker {
+    connection: ConnectionId,
+    mailbox: Mailbox,
+}
+
+pub(super) struct Desk {
+    pub(super) sequencer: Sequencer,
+    reader: Reader,
+    metrics: Arc<Metrics>,
+    evidence: EvidenceStore,
+    speakers: HashMap<HostId, Speaker>,
+    /// Shares of the bytes in flight, by host in order of sequence, given back when the batch is stored. They
+    /// outlive the connection, as the batches do.
+    permits: HashMap<HostId, VecDeque<(Sequence, OwnedSemaphorePermit)>>,
+    /// Whether agents were told that the disk is full.
+    paused: bool,
+}
+
+impl Desk {
+    pub(super) fn new(
+        sequencer: Sequencer,
+        reader: Reader,
+        metrics: Arc<Metrics>,
+        evidence: EvidenceStore,
+    ) -> Self {
+        Self {
+            sequencer,
+            reader,
+            metrics,
+            evidence,
+            speakers: HashMap::new(),
+            permits: HashMap::new(),
+            paused: false,
+        }
+    }
+
+    pub(super) fn handle(&mut self, at: BootNanos, input: Input) {
+        match input {
+            Input::Open {
+                host,
+                connection,
+                nonce,
+                mailbox,
+            } => self.open(host, connection, nonce, mailbox),
+            Input::Submit(submission) => self.submit(at, *submission),
+            Input::Closed { host, connection } => {
+                if self.speaks(&host, connection) {
+                    self.speakers.remove(&host);
+                }
+            }
+            Input::Stop => {}
+        }
+    }
+
+    fn open(&mut self, host: HostId, connection: ConnectionId, nonce: Nonce, mailbox: Mailbox) {
+        let (next, head, published_before) = self.sequencer.position(&host);
+        mailbox.post(|letters| {
+            letters.opening = Some(Opening {
+                next,
+                head,
+                published_before,
+                published_size: self.sequencer.published_size(),
+                nonce,
+            });
+        });
+        if self.paused {
+            mailbox.refused(no_space());
+        }
+        let speaker = Speaker { connection, mailbox };
+        if let Some(before) = self.speakers.insert(host, speaker) {
+            self.metrics.refuse(reasons::word(RefusalCode::Replaced));
+            let text = "a newer connection of this host took over";
+            before
+                .mailbox
+                .refused(Refusal::fatal(RefusalCode::Replaced, None, text));
+        }
+    }
+
+    fn submit(&mut self, at: BootNanos, submission: Submission) {
+        let Submission {
+            connection,
+            batch,
+            peer,
+            permit,
+        } = submission;
+        let fields = batch.header().fields();
+        let (host, sequence) = (fields.host, fields.sequence);
+        // What a replaced connection still had under way comes again on the newer one.
+        if !self.speaks(&host, connection) {
+            return;
+        }
+        let header = batch.header().bytes().to_vec();
+        let (durable_before, ..) = self.sequencer.position(&host);
+        let judged = if sequence < durable_before {
+            self.judge_again(&host, sequence, &batch)
+        } else {
+            match self.sequencer.admit(at, batch) {
+                Ok(Admission::Accepted) => {
+                    self.permits
+                        .entry(host)
+                        .or_default()
+                        .push_back((sequence, permit));
+                    return;
+                }
+                // Named once it is stored; its permit goes back, the first one's stays.
+                Ok(Admission::Waiting | Admission::Lookup) => {
+                    self.metrics.batches_repeated.add(1);
+                    return;
+                }
+                Err(rejected) => Err(rejected),
+            }
+        };
+        match judged {
+            Ok(()) => {
+                self.metrics.batches_repeated.add(1);
+                self.tell(&host, |mailbox| mailbox.stored(sequence));
+            }
+            Err(rejected) => self.reject(&host, sequence, header, rejected, &peer),
+        }
+    }
+
+    /// Holds a batch against the one stored under its sequence.
+    fn judge_again(&self, host: &HostId, sequence: Sequence, batch: &CheckedBatch) -> Result<(), Rejected> {
+        let stored = self
+            .reader
+            .find(host, sequence)
+            .map(|record| self.reader.header(record.leaf));
+        match stored {
+            Some(Ok(header)) => Sequencer::judge_stored(batch, &header),
+            other => {
+                // Ours to fix: the ledger cannot show what it acknowledged.
+                let text = match other {
+                    Some(Err(error)) => error.to_string(),
+                    _ => "the stored batch is not indexed".to_owned(),
+                };
+                tracing::error!(%host, %sequence, error = %text, "a stored batch cannot be read");
+                Err(Rejected {
+                    refusal: Refusal::fatal(RefusalCode::Internal, Some(sequence), &text),
+                    offending: Vec::new(),
+                    held: Vec::new(),
+                })
+            }
+        }
+    }
+
+    fn reject(&self, host: &HostId, sequence: Sequence, header: Vec<u8>, rejected: Rejected, peer: &str) {
+        let Rejected { refusal, held, .. } = rejected;
+        let word = reasons::word(refusal.code);
+        self.metrics.refuse(word);
+        tracing::warn!(%host, %sequence, peer, reason = word, text = refusal.text, "batch refused");
+        if reasons::concerns_chain(refusal.code) {
+            let mut files = vec![("offered.header", header)];
+            if !held.is_empty() {
+                files.push(("stored.header", held));
+            } else if let Some(previous) = self.header_before(host, sequence) {
+                // Beside a header that continues another history, the one it should have continued.
+                files.push(("stored.previous.header", previous));
+            }
+            let evidence = Evidence {
+                reason: word,
+                text: refusal.text.clone(),
+                host: *host,
+                sequence: Some(sequence),
+                peer: peer.to_owned(),
+                at: jiff::Timestamp::now().to_string(),
+                files,
+            };
+            if let Err(error) = self.evidence.keep(&evidence) {
+                tracing::error!(%error, "evidence not kept");
+            }
+        }
+        self.tell(host, |mailbox| mailbox.refused(refusal));
+    }
+
+    fn header_before(&self, host: &HostId, sequence: Sequence) -> Option<Vec<u8>> {
+        let before = Sequence(sequence.0.checked_sub(1)?);
+        let record = self.reader.find(host, before)?;
+        self.reader.header(record.leaf).ok()
+    }
+
+    /// Passes on what a step brought.
+    pub(super) fn announce(&mut self) {
+        while let Some((host, through)) = self.sequencer.poll_stored() {
+            if let Some(permits) = self.permits.get_mut(&host) {
+                while permits
+                    .pop_front_if(|(sequence, _)| *sequence <= through)
+                    .is_some()
+                {}
+                if permits.is_empty() {
+                    self.permits.remove(&host);
+                }
+            }
+            self.tell(&host, |mailbox| mailbox.stored(through));
+        }
+        while let Some((host, before)) = self.sequencer.poll_published() {
+            self.tell(&host, |mailbox| mailbox.published(before));
+        }
+        let full = self.sequencer.no_space();
+        if full != self.paused {
+            self.paused = full;
+            self.metrics.paused.set(u64::from(full));
+            if full {
+                self.metrics.refuse(reasons::word(RefusalCode::NoSpace));
+                tracing::error!("no space is left for the ledger: batches wait at the agents");
+                for speaker in self.speakers.values() {
+                    speaker.mailbox.refused(no_space());
+                }
+            } else {
+                tracing::info!("there is space for the ledger again");
+            }
+        }
+    }
+
+    pub(super) fn tell_failure(&self, failed: &SequencerFailed) {
+        for speaker in self.speakers.values() {
+            speaker
+                .mailbox
+                .refused(Refusal::fatal(RefusalCode::Internal, None, &failed.to_string()));
+        }
+    }
+
+    pub(super) fn count_stored(&self, group: &Group) {
+        for batch in &group.batches {
+            let fields = batch.header().fields();
+            self.metrics.batches_stored.add(1);
+            self.metrics.events_stored.add(u64::from(fields.event_count));
+            self.metrics.event_bytes_stored.add(u64::from(fields.body_bytes));
+        }
+    }
+
+    fn speaks(&self, host: &HostId, connection: ConnectionId) -> bool {
+        self.speakers
+            .get(host)
+            .is_some_and(|speaker| speaker.connection == connection)
+    }
+
+    fn tell(&self, host: &HostId, say: impl FnOnce(&Mailbox)) {
+        if let Some(speaker) = self.speakers.get(host) {
+            say(&speaker.mailbox);
+        }
+    }
+}
+
+fn no_space() -> Refusal {
+    let text = "the collector's disk is full; keep your batches, they are taken when there is room";
+    Refusal::notice(RefusalCode::NoSpace, None, text)
+}

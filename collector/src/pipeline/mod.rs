@@ -1,0 +1,322 @@
+//! The pipeline: the one thread that owns sequencer and ledger.
+//!
+//! Sequence (group commit; durable, then acknowledged), integrate and publish (tiles, checkpoint; then
+//! receipts). When to do which is the sequencer's decision; this thread carries the steps out and their
+//! outcomes back. Owns which connection speaks for which host. Refuses to go on after an outcome nobody knows.
+
+mod desk;
+mod recover;
+
+use std::{
+    ops::Range,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{
+    ids::{BootNanos, HostId, Nonce},
+    sequencer::{CheckedBatch, Group, Sequencer, SequencerConfig, SequencerFailed, Step, StepError},
+};
+use ledger::{AppendError, Entry, Ledger, PublishError};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use self::desk::Desk;
+pub use self::recover::{RecoverError, Recovery, describe, recover};
+use crate::{config::Config, evidence::EvidenceStore, mailbox::Mailbox, metrics::Metrics};
+
+/// Inputs that may wait for the thread; connections wait when it is full.
+const QUEUE_MAX: usize = 1024;
+/// How long to wait before asking a full disk again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Names one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionId(pub u64);
+
+/// What connections tell the thread.
+pub enum Input {
+    /// An agent said hello; answered with an opening. It takes over from any earlier connection of its host.
+    Open {
+        /// Its host.
+        host: HostId,
+        /// The connection.
+        connection: ConnectionId,
+        /// A fresh nonce.
+        nonce: Nonce,
+        /// Where answers go.
+        mailbox: Mailbox,
+    },
+    /// A checked batch.
+    Submit(Box<Submission>),
+    /// The connection is gone.
+    Closed {
+        /// Its host.
+        host: HostId,
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// Commit and publish what is there, then end.
+    Stop,
+}
+
+/// A checked batch on its way into the ledger.
+pub struct Submission {
+    /// The connection it came on.
+    pub connection: ConnectionId,
+    /// The batch.
+    pub batch: CheckedBatch,
+    /// Where it came from, for evidence.
+    pub peer: String,
+    /// Its share of the bytes in flight, given back when it is stored.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// Told after each publication, on the pipeline's thread: be quick or hand the work on.
+pub type AfterPublish = Box<dyn FnMut(Range<u64>) + Send>;
+
+/// How the rest of the program speaks to the thread.
+#[derive(Debug, Clone)]
+pub struct PipelineHandle {
+    inputs: mpsc::Sender<Input>,
+}
+
+impl PipelineHandle {
+    /// Hands an input over, waiting while the queue is full; `false` when the thread has ended.
+    pub async fn send(&self, input: Input) -> bool {
+        self.inputs.send(input).await.is_ok()
+    }
+}
+
+/// Why the thread ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// A step's outcome is unknown.
+    #[error(transparent)]
+    Failed(#[from] SequencerFailed),
+    /// The thread could not be started.
+    #[error("cannot start the pipeline's thread: {0}")]
+    Start(std::io::Error),
+}
+
+/// A running pipeline.
+pub struct Running {
+    /// How to speak to it.
+    pub handle: PipelineHandle,
+    /// Its outcome, once it has ended.
+    pub ended: oneshot::Receiver<Result<(), PipelineError>>,
+}
+
+/// Starts the thread over a recovered ledger.
+pub fn start(
+    recovery: Recovery,
+    config: &Config,
+    metrics: Arc<Metrics>,
+    evidence: EvidenceStore,
+    after_publish: AfterPublish,
+) -> Result<Running, PipelineError> {
+    let (inputs, queue) = mpsc::channel(QUEUE_MAX);
+    let (outcome, ended) = oneshot::channel();
+    let Recovery {
+        ledger,
+        chains,
+        epoch,
+        ..
+    } = recovery;
+    let reader = ledger.reader();
+    let published = reader.published().checkpoint.size;
+    let mut sequencer = Sequencer::new(sequencer_config(config), published, now(epoch));
+    for header in &chains {
+        // The recovery has verified each of them as the end of its chain.
+        if let Err(fault) = sequencer.restore(header) {
+            return Err(PipelineError::Failed(SequencerFailed {
+                step: "recovery",
+                cause: fault.to_string(),
+            }));
+        }
+    }
+    metrics.leaves.set(reader.leaves());
+    metrics.published_size.set(published);
+    let mut pipeline = Pipeline {
+        desk: Desk::new(sequencer, reader, Arc::clone(&metrics), evidence),
+        ledger,
+        metrics,
+        epoch,
+        after_publish,
+        queue,
+    };
+    thread::Builder::new()
+        .name("pipeline".to_owned())
+        .spawn(move || {
+            let result = pipeline.run();
+            // Nobody listens when the program is going down already.
+            let _ = outcome.send(result);
+        })
+        .map_err(PipelineError::Start)?;
+    Ok(Running {
+        handle: PipelineHandle { inputs },
+        ended,
+    })
+}
+
+fn sequencer_config(config: &Config) -> SequencerConfig {
+    let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    SequencerConfig {
+        group_bytes: config.commit_bytes_max as u64,
+        group_batches: config.commit_batches_max,
+        group_wait_ns: nanos(config.commit_delay),
+        publish_ns: nanos(config.publish_interval),
+        // What connections may have under way is bounded before; this is the backstop.
+        waiting_bytes_max: config.inflight_bytes_max as u64 * 2,
+        retry_ns: nanos(RETRY),
+    }
+}
+
+/// Monotonic time since the program started.
+fn now(epoch: Instant) -> BootNanos {
+    BootNanos(u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX))
+}
+
+struct Pipeline {
+    desk: Desk,
+    ledger: Ledger,
+    metrics: Arc<Metrics>,
+    epoch: Instant,
+    after_publish: AfterPublish,
+    queue: mpsc::Receiver<Input>,
+}
+
+impl Pipeline {
+    fn run(&mut self) -> Result<(), PipelineError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(PipelineError::Start)?;
+        loop {
+            self.steps(now(self.epoch))?;
+            let due = self.desk.sequencer.poll_timeout();
+            let first = runtime.block_on(self.next_input(due));
+            // What queued up while a step ran goes into one group.
+            let mut next = match first {
+                Awaited::Input(input) => Some(input),
+                Awaited::Due => continue,
+                Awaited::Gone => None,
+            };
+            while let Some(input) = next {
+                if matches!(input, Input::Stop) {
+                    return self.finish();
+                }
+                self.desk.handle(now(self.epoch), input);
+                next = self.queue.try_recv().ok();
+            }
+            if self.queue.is_closed() && self.queue.is_empty() {
+                return self.finish();
+            }
+        }
+    }
+
+    async fn next_input(&mut self, due: Option<BootNanos>) -> Awaited {
+        let input = async { self.queue.recv().await.map_or(Awaited::Gone, Awaited::Input) };
+        let Some(due) = due else {
+            return input.await;
+        };
+        let wait = Duration::from_nanos(due.0.saturating_sub(now(self.epoch).0));
+        tokio::time::timeout(wait, input).await.unwrap_or(Awaited::Due)
+    }
+
+    /// Carries out every step that is due.
+    fn steps(&mut self, at: BootNanos) -> Result<(), PipelineError> {
+        while let Some(step) = self.desk.sequencer.poll_step(at) {
+            match step {
+                Step::Commit(group) => self.commit(at, group),
+                Step::Publish => self.publish(at),
+            }
+            if let Some(failed) = self.desk.sequencer.failed() {
+                let failed = failed.clone();
+                self.desk.tell_failure(&failed);
+                return Err(failed.into());
+            }
+            self.desk.announce();
+        }
+        Ok(())
+    }
+
+    /// *Sequence*: one group, durable or not at all.
+    fn commit(&mut self, at: BootNanos, group: Group) {
+        let begun = Instant::now();
+        let entries: Vec<Entry<'_>> = group
+            .batches
+            .iter()
+            .map(|batch| Entry {
+                header: batch.header().bytes(),
+                body: batch.body(),
+            })
+            .collect();
+        let result = self.ledger.append_group(&entries);
+        drop(entries);
+        self.metrics.commit_nanos.add(nanos_since(begun));
+        let result = match result {
+            Ok(first) => {
+                self.metrics.groups.add(1);
+                self.desk.count_stored(&group);
+                self.metrics.leaves.set(first.0 + group.batches.len() as u64);
+                Ok(first)
+            }
+            Err(error) => {
+                tracing::error!(%error, batches = group.batches.len(), "group not committed");
+                Err((step_error(error), group))
+            }
+        };
+        self.desk.sequencer.handle_commit(at, result);
+    }
+
+    /// *Integrate* and *publish*.
+    fn publish(&mut self, at: BootNanos) {
+        let begun = Instant::now();
+        let before = self.desk.sequencer.published_size();
+        let result = self.ledger.integrate_and_publish();
+        self.metrics.publish_nanos.add(nanos_since(begun));
+        let result = match result {
+            Ok(published) => {
+                let size = published.checkpoint.size;
+                self.metrics.published_size.set(size);
+                (self.after_publish)(before..size);
+                Ok(size)
+            }
+            Err(error) => {
+                tracing::error!(%error, "checkpoint not published");
+                Err(match error {
+                    PublishError::NoSpace(_) => StepError::NoSpace,
+                    PublishError::Fatal(cause) => StepError::Unknown(cause),
+                })
+            }
+        };
+        self.desk.sequencer.handle_publish(at, result);
+    }
+
+    /// Commits and publishes what is there, whatever the timers say. What a full disk refuses stays with the
+    /// agents, who were never told that it is stored.
+    fn finish(&mut self) -> Result<(), PipelineError> {
+        // Far in the future, yet early enough that "again in a second" is later still and ends the loop.
+        self.steps(BootNanos(u64::MAX / 2))
+    }
+}
+
+enum Awaited {
+    Input(Input),
+    Due,
+    Gone,
+}
+
+fn step_error(error: AppendError) -> StepError {
+    match error {
+        // A backlog of unpublished leaves comes from a disk that is too full to publish.
+        AppendError::NoSpace(_) | AppendError::Backlog(_) => StepError::NoSpace,
+        AppendError::Refused(bad) => StepError::Unknown(bad.to_string()),
+        AppendError::Fatal(cause) => StepError::Unknown(cause),
+    }
+}
+
+fn nanos_since(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}

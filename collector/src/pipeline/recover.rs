@@ -1,0 +1,130 @@
+//! Start: the ledger recovered, every host's chain taken up where its last durable header left it.
+//!
+//! Owns nothing that live operation does not use as well: what was durable and not published is published by
+//! the ledger's own integrate-and-publish before anybody is served.
+
+use std::{path::PathBuf, sync::Arc, thread, time::Instant};
+
+use common::{
+    batch::{BadHeader, ChainFault, UnverifiedHeader, VerifiedHeader},
+    ids::HostId,
+    note::{KeyError, SignerKey},
+};
+use ledger::{
+    EntryFacts, Ledger, Local, OpenError, PublishError, ReadError, Recovered, storage::OpenLocalError,
+};
+
+use super::RETRY;
+use crate::{
+    files::{self, FileError},
+    layout::Layout,
+};
+
+/// Longest key file read, bytes.
+const KEY_BYTES_MAX: u64 = 4096;
+
+/// A ledger ready to be continued.
+pub struct Recovery {
+    /// The ledger.
+    pub ledger: Ledger,
+    /// What opening it found.
+    pub found: Recovered,
+    /// The last header of every host.
+    pub chains: Vec<VerifiedHeader>,
+    /// Monotonic time counts from here.
+    pub epoch: Instant,
+}
+
+/// Why the collector cannot start from what lies on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The signing key's file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The signing key.
+    #[error("{}: {cause}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: KeyError,
+    },
+    /// The ledger's directory.
+    #[error(transparent)]
+    Local(#[from] OpenLocalError),
+    /// The ledger.
+    #[error("ledger cannot be recovered: {0}")]
+    Open(#[from] OpenError),
+    /// What was durable could not be published.
+    #[error("ledger cannot be published: {0}")]
+    Publish(#[from] PublishError),
+    /// A stored header cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A stored header is none.
+    #[error("last header of host {host}: {cause}")]
+    Header {
+        /// Whose.
+        host: HostId,
+        /// What is wrong.
+        cause: BadHeader,
+    },
+    /// A stored header does not verify: the ledger was altered.
+    #[error("last header of host {host}: {cause}")]
+    Chain {
+        /// Whose.
+        host: HostId,
+        /// What is wrong.
+        cause: ChainFault,
+    },
+}
+
+/// What the ledger's index keeps of a header.
+#[must_use]
+pub fn describe(header: &[u8]) -> Option<EntryFacts> {
+    let parsed = UnverifiedHeader::parse(header).ok()?;
+    let fields = parsed.claimed();
+    Some(EntryFacts {
+        host: fields.host,
+        sequence: fields.sequence,
+        from_wall: fields.from_wall,
+        until_wall: fields.until_wall,
+    })
+}
+
+/// Opens the ledger and takes up every chain. Waits while the disk is too full to publish what was durable.
+pub fn recover(layout: &Layout) -> Result<Recovery, RecoverError> {
+    let epoch = Instant::now();
+    let path = layout.ledger_key();
+    let text = files::read_text(&path, KEY_BYTES_MAX)?;
+    let signer = SignerKey::parse(text.trim()).map_err(|cause| RecoverError::Key { path, cause })?;
+    let storage = Local::open_writer(&layout.ledger())?;
+    let (mut ledger, mut found) = Ledger::open(Arc::new(storage), signer, describe)?;
+    while !found.published {
+        match ledger.integrate_and_publish() {
+            Ok(_) => found.published = true,
+            Err(PublishError::NoSpace(error)) => {
+                tracing::error!(%error, "what is durable cannot be published yet: make room");
+                thread::sleep(RETRY);
+            }
+            Err(fatal) => return Err(fatal.into()),
+        }
+    }
+    let reader = ledger.reader();
+    let mut chains = Vec::new();
+    for host in reader.hosts() {
+        let Some(record) = reader.host_head(&host) else {
+            continue;
+        };
+        let parsed = UnverifiedHeader::parse(&reader.header(record.leaf)?)
+            .map_err(|cause| RecoverError::Header { host, cause })?;
+        let verified = VerifiedHeader::alone(parsed).map_err(|cause| RecoverError::Chain { host, cause })?;
+        chains.push(verified);
+    }
+    Ok(Recovery {
+        ledger,
+        found,
+        chains,
+        epoch,
+    })
+}

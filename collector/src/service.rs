@@ -1,0 +1,175 @@
+//! The running collector: everything built, started, and stopped in order.
+//!
+//! Owns the order. Start: recover the ledger, start the pipeline, open the sockets, say where they are. Stop:
+//! no new connections, agents told, what arrived committed and published, then HTTP. A pipeline that fails
+//! takes the program down with it, for only recovery knows what the ledger holds then.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tracing::{info, warn};
+
+use crate::{
+    config::Config,
+    evidence::EvidenceStore,
+    files::{self, FileError, PUBLIC},
+    http,
+    ingest::{BindError, Context, Server},
+    layout::Layout,
+    metrics::Metrics,
+    pipeline::{self, Input, PipelineError, RecoverError},
+    stop,
+};
+
+/// What `running.json` says while the collector runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningFile {
+    /// Its process id.
+    pub pid: u32,
+    /// The UDP address of ingest.
+    pub ingest: SocketAddr,
+    /// The TCP address of tiles, API and metrics.
+    pub http: SocketAddr,
+}
+
+/// Why the collector did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The ledger.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// The ingest socket.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The HTTP socket.
+    #[error("cannot listen on TCP {address}: {cause}")]
+    Http {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// A file of our own.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The runtime, signals.
+    #[error("cannot set up the runtime: {0}")]
+    Runtime(std::io::Error),
+    /// The pipeline failed: restart, recovery reads what the ledger holds.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// The pipeline's thread ended without a word: a fault of ours.
+    #[error("the pipeline's thread ended without a word; restart the collector and report this")]
+    Vanished,
+}
+
+/// Runs until SIGTERM or SIGINT, or until something fails. `listening` is told the addresses.
+pub fn run(
+    layout: &Layout,
+    config: Config,
+    listening: impl FnOnce(&RunningFile),
+) -> Result<(), ServiceError> {
+    let metrics = Arc::new(Metrics::default());
+    let evidence = EvidenceStore::open(layout.clone(), config.evidence_bytes_max, Arc::clone(&metrics))?;
+    let recovery = pipeline::recover(layout)?;
+    info!(
+        leaves = recovery.found.leaves,
+        published = recovery.found.found_size,
+        replayed_groups = recovery.found.replayed_groups,
+        hosts = recovery.chains.len(),
+        "ledger recovered"
+    );
+    let (reader, epoch) = (recovery.ledger.reader(), recovery.epoch);
+    let runtime = tokio::runtime::Runtime::new().map_err(ServiceError::Runtime)?;
+    runtime.block_on(async {
+        let config = Arc::new(config);
+        let address = config.http_listen;
+        let web = TcpListener::bind(address)
+            .await
+            .map_err(|cause| ServiceError::Http { address, cause })?;
+        let running = pipeline::start(
+            recovery,
+            &config,
+            Arc::clone(&metrics),
+            evidence.clone(),
+            Box::new(|_| {}),
+        )?;
+        let server = Server::bind(Context {
+            config: Arc::clone(&config),
+            layout: layout.clone(),
+            metrics: Arc::clone(&metrics),
+            evidence,
+            pipeline: running.handle.clone(),
+            reader: reader.clone(),
+            shares: Context::shares(&config),
+            epoch,
+        })?;
+        let at = RunningFile {
+            pid: std::process::id(),
+            ingest: server.local_addr().map_err(ServiceError::Runtime)?,
+            http: web.local_addr().map_err(ServiceError::Runtime)?,
+        };
+        let routes = http::router(http::Site {
+            reader,
+            metrics: Arc::clone(&metrics),
+        });
+        let announcement = Announcement::write(layout, &at)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(ServiceError::Runtime)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(ServiceError::Runtime)?;
+        let (ingest_stop, ingest_stopped) = stop::channel();
+        let (web_stop, web_stopped) = stop::channel();
+        let ingest = tokio::spawn(server.run(ingest_stopped));
+        let web = tokio::spawn(http::serve(web, routes, metrics, web_stopped));
+        listening(&at);
+
+        let mut ended = running.ended;
+        let early = tokio::select! {
+            outcome = &mut ended => Some(outcome),
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+        };
+        info!("stopping");
+        ingest_stop.request();
+        // A task that panicked has nothing left to stop.
+        let _ = ingest.await;
+        let outcome = match early {
+            Some(outcome) => outcome,
+            None => {
+                running.handle.send(Input::Stop).await;
+                ended.await
+            }
+        };
+        web_stop.request();
+        if tokio::time::timeout(http::STOP_MAX, web).await.is_err() {
+            warn!("HTTP requests were cut off");
+        }
+        drop(announcement);
+        outcome.map_err(|_| ServiceError::Vanished)??;
+        info!("stopped in order");
+        Ok(())
+    })
+}
+
+/// `running.json` for as long as the sockets are open.
+struct Announcement(std::path::PathBuf);
+
+impl Announcement {
+    fn write(layout: &Layout, at: &RunningFile) -> Result<Self, FileError> {
+        let path = layout.running();
+        let json = serde_json::to_vec_pretty(at)
+            .map_err(|error| FileError::on("describe", &path)(std::io::Error::other(error)))?;
+        files::replace(&path, &json, PUBLIC)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        // A stale file misleads nobody who checks the process id.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
