@@ -57,6 +57,11 @@ impl Kind {
         matches!(self, Self::Fault | Self::Kernel | Self::EndToEnd)
     }
 
+    /// True where the test runs the three programs.
+    pub(crate) fn needs_programs(self) -> bool {
+        matches!(self, Self::Oracle | Self::Fault | Self::Kernel | Self::EndToEnd)
+    }
+
     /// True where two tests at a time would see each other: they share a kernel.
     pub(crate) fn one_at_a_time(self) -> bool {
         self.needs_root()

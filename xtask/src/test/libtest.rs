@@ -32,6 +32,8 @@ const EVIDENCE: &str = "evidence: ";
 pub(crate) struct Binary {
     package: String,
     target: String,
+    /// A target of its own under the package's `tests` folder, rather than beside the code.
+    apart: bool,
     program: PathBuf,
     directory: PathBuf,
 }
@@ -49,12 +51,13 @@ pub(crate) struct Selection {
 pub(crate) type Environment = Vec<(&'static str, OsString)>;
 
 /// Where tests find what was built for them.
-pub(crate) fn environment(paths: &Paths, object: &Path, programs: &Programs) -> Environment {
-    vec![
+pub(crate) fn environment(paths: &Paths, object: &Path, programs: Option<&Programs>) -> Environment {
+    let mut environment: Environment = vec![
         (OBJECT_VARIABLE, object.into()),
-        ("HOSTLEDGER_BIN_DIR", programs.directory.clone().into()),
         ("HOSTLEDGER_TOOLS_BIN", paths.tools_bin().into()),
-    ]
+    ];
+    environment.extend(programs.map(|programs| ("HOSTLEDGER_BIN_DIR", programs.directory.clone().into())));
+    environment
 }
 
 /// Compiles every test of the workspace with all kinds switched on.
@@ -106,6 +109,7 @@ fn parse_artifact(line: &str) -> Option<Binary> {
     Some(Binary {
         package: directory.file_name()?.to_str()?.to_owned(),
         target: message["target"]["name"].as_str()?.to_owned(),
+        apart: message["target"]["kind"][0] == "test",
         program: message["executable"].as_str()?.into(),
         directory,
     })
@@ -141,7 +145,10 @@ pub(crate) fn run(
     if chosen.is_empty() {
         return Ok(());
     }
-    let label = format!("{}/{}", binary.package, binary.target);
+    let label = match binary.apart {
+        true => format!("{} tests/{}", binary.package, binary.target),
+        false => format!("{} src ({})", binary.package, binary.target),
+    };
     println!("==> test {label}");
     let mut command = prepared(binary, environment);
     command.args(["--exact", "--show-output"]).args(&chosen);

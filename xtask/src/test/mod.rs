@@ -51,15 +51,19 @@ pub(crate) fn command(paths: &Paths, options: &Options) -> Result<()> {
         stages::style(paths, &mut tally)?;
     }
     let object = step("build: eBPF programs", || build::build_ebpf(paths, &tools))?;
-    let programs = step("build: agent, collector, command line", || {
-        build::build_programs(paths, &object, Profile::Dev)
-    })?;
+    let programs = if wanted.iter().any(|kind| kind.needs_programs()) {
+        Some(step("build: agent, collector, command line", || {
+            build::build_programs(paths, &object, Profile::Dev)
+        })?)
+    } else {
+        None
+    };
     let binaries = step("build: tests", || libtest::build(paths, &object))?;
     let selection = libtest::Selection {
         kinds: wanted.clone(),
         name: options.name.clone(),
     };
-    let environment = libtest::environment(paths, &object, &programs);
+    let environment = libtest::environment(paths, &object, programs.as_ref());
     for binary in &binaries {
         libtest::run(paths, binary, &selection, &environment, &mut tally)?;
     }
