@@ -130,7 +130,7 @@ impl Desk {
                     return;
                 }
                 // Named once it is stored; its permit goes back, the first one's stays.
-                Ok(Admission::Waiting | Admission::Lookup) => {
+                Ok(Admission::Waiting | Admission::Lookup(_)) => {
                     self.metrics.batches_repeated.add(1);
                     return;
                 }
