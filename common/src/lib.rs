@@ -26,6 +26,8 @@ pub mod fold;
 #[cfg(feature = "full")]
 pub mod ids;
 #[cfg(feature = "full")]
+pub mod intake;
+#[cfg(feature = "full")]
 pub mod journal;
 #[cfg(feature = "full")]
 pub mod limits;
@@ -41,6 +43,8 @@ pub mod receipt;
 pub mod sequencer;
 #[cfg(feature = "full")]
 pub mod session;
+#[cfg(feature = "full")]
+pub mod shipper;
 #[cfg(feature = "full")]
 pub mod spool;
 #[cfg(feature = "full")]

@@ -8,6 +8,7 @@
 mod check;
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, VecDeque},
     format,
     string::String,
@@ -84,8 +85,8 @@ pub enum Admission {
     /// The same batch waits already.
     Waiting,
     /// A batch of that sequence is durable. Read its header from the ledger and ask
-    /// [`Sequencer::judge_stored`].
-    Lookup,
+    /// [`Sequencer::judge_stored`] about this one.
+    Lookup(Box<CheckedBatch>),
 }
 
 /// Why a batch was not admitted, with what an auditor needs.
@@ -218,7 +219,7 @@ impl Sequencer {
         }
         let chain = self.chains.get(&host);
         if chain.is_some_and(|chain| sequence < chain.durable.0) {
-            return Ok(Admission::Lookup);
+            return Ok(Admission::Lookup(Box::new(batch)));
         }
         if chain.is_some_and(|chain| sequence < chain.tip.next_sequence) {
             return match self.find_waiting(&host, sequence) {

@@ -249,6 +249,13 @@ impl AgentSession {
         }
     }
 
+    /// A batch was proven and trimmed while it was being read: go on behind it.
+    pub fn handle_load_obsolete(&mut self, sequence: Sequence, spool: &Spool) {
+        if let State::Open(connection) = &mut self.state {
+            connection.load_obsolete(sequence, spool);
+        }
+    }
+
     /// The checkpoint of the last [`AgentEffect::Remember`] is durable.
     pub fn handle_remembered(&mut self) {
         if let Some(through) = self.trust.handle_remembered() {

@@ -1,9 +1,9 @@
 //! The head file: where the chain stands, outliving the batches that were trimmed.
 //!
-//! Two slots, written in turn, so that a torn write leaves the other one. A slot is written after each batch
-//! became durable (without waiting for the disk) and waited for before a segment is deleted. So the file
-//! never claims a batch that was not durable, and a whole record beyond it is a batch sealed just before a
-//! crash.
+//! Two slots: one is surely on the disk and is left alone, the other is written after each batch became
+//! durable, without waiting for the disk. Before a segment is deleted the write is waited for, and the slots
+//! change places. So the file never claims a batch that was not durable, always stands behind what was
+//! deleted, and a whole record beyond it is a batch sealed just before a crash.
 
 use alloc::vec::Vec;
 
@@ -52,16 +52,6 @@ pub enum SlotFault {
 }
 
 impl HeadRecord {
-    /// Where in the file this record goes.
-    #[must_use]
-    pub fn offset(&self) -> u64 {
-        if self.generation.is_multiple_of(2) {
-            0
-        } else {
-            HEAD_SLOT_STRIDE as u64
-        }
-    }
-
     /// The slot's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -125,10 +115,10 @@ fn read_slot(slot: &[u8]) -> Result<Result<HeadRecord, SlotFault>, Short> {
     }))
 }
 
-/// Reads both slots: the one in force, and what is wrong with the others.
+/// Reads both slots: the one in force with its number, and what is wrong with the others.
 #[must_use]
-pub fn read_head_file(bytes: &[u8]) -> (Option<HeadRecord>, [Option<SlotFault>; 2]) {
-    let mut best: Option<HeadRecord> = None;
+pub fn read_head_file(bytes: &[u8]) -> (Option<(usize, HeadRecord)>, [Option<SlotFault>; 2]) {
+    let mut best: Option<(usize, HeadRecord)> = None;
     let mut faults = [None; 2];
     for (slot, fault) in faults.iter_mut().enumerate() {
         let from = slot * HEAD_SLOT_STRIDE;
@@ -137,9 +127,9 @@ pub fn read_head_file(bytes: &[u8]) -> (Option<HeadRecord>, [Option<SlotFault>; 
             Ok(record) => {
                 if best
                     .as_ref()
-                    .is_none_or(|held| held.generation < record.generation)
+                    .is_none_or(|(_, held)| held.generation < record.generation)
                 {
-                    best = Some(record);
+                    best = Some((slot, record));
                 }
             }
             Err(found) => *fault = Some(found),

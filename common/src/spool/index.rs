@@ -7,7 +7,7 @@ use alloc::{
 };
 
 use super::{
-    head::{HEAD_FILE_BYTES, HeadRecord},
+    head::{HEAD_FILE_BYTES, HEAD_SLOT_STRIDE, HeadRecord},
     segment::{RECORD_OVERHEAD_BYTES, SEGMENT_HEADER_BYTES, SegmentId, encode_record, encode_segment_header},
 };
 use crate::{
@@ -107,8 +107,10 @@ pub enum SpoolEffect {
         /// Which segment.
         segment: SegmentId,
     },
-    /// Write these bytes at the offset of the head file, creating it with [`HEAD_FILE_BYTES`] zeros where it
-    /// does not exist.
+    /// `fdatasync` the head file: what was read from it at recovery must outlast what follows.
+    SyncHead,
+    /// Write these bytes at the offset of the head file, creating it (and syncing the directory) with
+    /// [`HEAD_FILE_BYTES`] zeros where it does not exist.
     WriteHead {
         /// Where.
         offset: u64,
@@ -176,6 +178,13 @@ pub(super) struct Segment {
     pub(super) damaged: bool,
 }
 
+/// A planned effect. The head is written as it stands when its turn comes, not when it was planned.
+#[derive(Debug, Clone)]
+pub(super) enum Planned {
+    Effect(SpoolEffect),
+    Head { sync: bool },
+}
+
 #[derive(Debug, Clone)]
 struct Pending {
     sequence: Sequence,
@@ -190,9 +199,11 @@ pub struct Spool {
     head: ChainHead,
     oldest: Sequence,
     generation: u64,
+    /// The slot of the head file that is surely on the disk and must not be overwritten.
+    safe_slot: Option<usize>,
     segments: VecDeque<Segment>,
     entries: BTreeMap<Sequence, Entry>,
-    queue: VecDeque<SpoolEffect>,
+    queue: VecDeque<Planned>,
     under_way: Option<SpoolEffect>,
     retry_at: Option<BootNanos>,
     pending: Option<Pending>,
@@ -204,22 +215,29 @@ pub struct Spool {
 pub(super) struct Start {
     pub(super) head: ChainHead,
     pub(super) oldest: Sequence,
-    pub(super) generation: u64,
+    /// The slot in force with its generation; `None` where there is none.
+    pub(super) slot: Option<(usize, u64)>,
     pub(super) segments: VecDeque<Segment>,
     pub(super) entries: BTreeMap<Sequence, Entry>,
-    pub(super) queue: VecDeque<SpoolEffect>,
+    pub(super) repairs: VecDeque<SpoolEffect>,
 }
 
 impl Spool {
     pub(super) fn start(config: SpoolConfig, start: Start) -> Self {
+        let mut queue = VecDeque::new();
+        if start.slot.is_some() {
+            queue.push_back(Planned::Effect(SpoolEffect::SyncHead));
+        }
+        queue.extend(start.repairs.into_iter().map(Planned::Effect));
         let mut spool = Self {
             config,
             head: start.head,
             oldest: start.oldest,
-            generation: start.generation,
+            generation: start.slot.map_or(0, |(_, generation)| generation),
+            safe_slot: start.slot.map(|(slot, _)| slot),
             segments: start.segments,
             entries: start.entries,
-            queue: start.queue,
+            queue,
             under_way: None,
             retry_at: None,
             pending: None,
@@ -227,7 +245,7 @@ impl Spool {
             failed: None,
         };
         // The head on disk may lag behind the records, or not exist yet.
-        spool.queue_head(true);
+        spool.plan_head(true);
         spool.release_segments();
         spool
     }
@@ -323,7 +341,7 @@ impl Spool {
         };
         if !self.segments.back().is_some_and(room) {
             let id = SegmentId(sequence.0);
-            self.queue.push_back(SpoolEffect::Create {
+            self.plan(SpoolEffect::Create {
                 segment: id,
                 bytes: encode_segment_header(&self.head.host, id),
             });
@@ -344,12 +362,12 @@ impl Spool {
         segment.bytes += length;
         // A crash after the write and before the sync leaves the record whole, torn or absent: recovery
         // takes it, cuts it, or never hears of it. Nobody has seen the batch in any of the three.
-        self.queue.push_back(SpoolEffect::Write {
+        self.plan(SpoolEffect::Write {
             segment: place.segment,
             offset: place.offset,
             bytes: record,
         });
-        self.queue.push_back(SpoolEffect::Sync {
+        self.plan(SpoolEffect::Sync {
             segment: place.segment,
         });
         let entry = Entry {
@@ -375,7 +393,7 @@ impl Spool {
         self.entries = self.entries.split_off(&next);
         let releasable = self.releasable();
         // Once for each trim without waiting; the head must be on the disk only before what it stands for goes.
-        self.queue_head(releasable > 0);
+        self.plan_head(releasable > 0);
         self.release_segments();
     }
 
@@ -398,8 +416,12 @@ impl Spool {
         if self.under_way.is_some() || self.failed.is_some() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
-        self.under_way = self.queue.pop_front();
-        self.under_way.clone()
+        let effect = match self.queue.pop_front()? {
+            Planned::Effect(effect) => effect,
+            Planned::Head { sync } => self.head_write(sync),
+        };
+        self.under_way = Some(effect.clone());
+        Some(effect)
     }
 
     /// When to call [`Self::poll_effect`] again although nothing was answered.
@@ -411,14 +433,21 @@ impl Spool {
     /// The effect under way was carried out.
     pub fn handle_done(&mut self) {
         self.retry_at = None;
-        let Some(SpoolEffect::Sync { .. }) = self.under_way.take() else {
-            return;
-        };
-        if let Some(pending) = self.pending.take() {
-            self.head = pending.head;
-            self.entries.insert(pending.sequence, pending.entry);
-            self.durable.push_back(pending.sequence);
-            self.queue_head(false);
+        match self.under_way.take() {
+            Some(SpoolEffect::Sync { .. }) => {
+                if let Some(pending) = self.pending.take() {
+                    self.head = pending.head;
+                    self.entries.insert(pending.sequence, pending.entry);
+                    self.durable.push_back(pending.sequence);
+                    self.plan_head(false);
+                }
+            }
+            Some(SpoolEffect::WriteHead {
+                offset, sync: true, ..
+            }) => {
+                self.safe_slot = Some(usize::from(offset != 0));
+            }
+            _ => {}
         }
     }
 
@@ -437,15 +466,17 @@ impl Spool {
                 },
             ) => {
                 // Part of the record may be there: cut it, so that a crash meanwhile leaves a clean file.
-                self.queue.push_front(SpoolEffect::Write {
+                let again = SpoolEffect::Write {
                     segment,
                     offset,
                     bytes,
-                });
-                self.queue.push_front(SpoolEffect::Truncate {
+                };
+                let cut = SpoolEffect::Truncate {
                     segment,
                     length: offset,
-                });
+                };
+                self.queue.push_front(Planned::Effect(again));
+                self.queue.push_front(Planned::Effect(cut));
                 self.retry_at = Some(BootNanos(now.0.saturating_add(RETRY_NS)));
             }
             (
@@ -454,7 +485,7 @@ impl Spool {
                 | SpoolEffect::WriteHead { .. }
                 | SpoolEffect::Truncate { .. }),
             ) => {
-                self.queue.push_front(again);
+                self.queue.push_front(Planned::Effect(again));
                 self.retry_at = Some(BootNanos(now.0.saturating_add(RETRY_NS)));
             }
             // After a failed sync nobody knows what is durable: the kernel may have dropped the pages.
@@ -478,18 +509,33 @@ impl Spool {
         self.queue.is_empty() && self.under_way.is_none()
     }
 
-    fn queue_head(&mut self, sync: bool) {
+    fn plan(&mut self, effect: SpoolEffect) {
+        self.queue.push_back(Planned::Effect(effect));
+    }
+
+    /// Plans to write the head; one that is planned already serves for both.
+    fn plan_head(&mut self, sync: bool) {
+        match self.queue.back_mut() {
+            Some(Planned::Head { sync: planned }) => *planned |= sync,
+            _ => self.queue.push_back(Planned::Head { sync }),
+        }
+    }
+
+    /// The head as it stands, for the slot that may be overwritten. Unless it is synced the other slot stays
+    /// the safe one, however often this one is written.
+    fn head_write(&mut self, sync: bool) -> SpoolEffect {
         self.generation += 1;
+        let slot = self.safe_slot.map_or(0, |safe| 1 - safe);
         let record = HeadRecord {
             generation: self.generation,
             head: self.head.clone(),
             oldest: self.oldest,
         };
-        self.queue.push_back(SpoolEffect::WriteHead {
-            offset: record.offset(),
+        SpoolEffect::WriteHead {
+            offset: (slot * HEAD_SLOT_STRIDE) as u64,
             bytes: record.encode(),
             sync,
-        });
+        }
     }
 
     /// How many segments at the front hold receipted batches only. The last one stays: it is appended to.
@@ -504,7 +550,7 @@ impl Spool {
     fn release_segments(&mut self) {
         for _ in 0..self.releasable() {
             if let Some(segment) = self.segments.pop_front() {
-                self.queue.push_back(if segment.damaged {
+                self.plan(if segment.damaged {
                     SpoolEffect::SetAside { segment: segment.id }
                 } else {
                     SpoolEffect::Delete { segment: segment.id }
@@ -525,6 +571,7 @@ impl SpoolEffect {
             Self::Truncate { .. } => "truncate",
             Self::Delete { .. } => "delete",
             Self::SetAside { .. } => "set-aside",
+            Self::SyncHead => "head sync",
             Self::WriteHead { .. } => "head write",
         }
     }

@@ -135,7 +135,9 @@ pub fn recover(
 ) -> Result<Recovered, RecoverError> {
     scans.sort_by_key(|scan| scan.segment);
     let mut findings = Vec::new();
-    let held = read_held_head(host, head_file, &scans, &mut findings)?;
+    let in_force = read_held_head(host, head_file, &scans, &mut findings)?;
+    let slot = in_force.as_ref().map(|(slot, held)| (*slot, held.generation));
+    let held = in_force.map(|(_, held)| held);
     let told = head_of_records(host, key, &scans)?;
     let head = match (&held, told) {
         (Some(held), Some(told)) if told.next_sequence == held.head.next_sequence => {
@@ -156,10 +158,10 @@ pub fn recover(
     let mut start = Start {
         head,
         oldest,
-        generation: held.as_ref().map_or(0, |held| held.generation),
+        slot,
         segments: VecDeque::new(),
         entries: BTreeMap::new(),
-        queue: VecDeque::new(),
+        repairs: VecDeque::new(),
     };
     let claimed = held.map(|held| held.head.next_sequence);
     take_segments(scans, claimed, &mut start, &mut findings);
@@ -175,7 +177,7 @@ fn read_held_head(
     head_file: Option<&[u8]>,
     scans: &[SegmentScan],
     findings: &mut Vec<Finding>,
-) -> Result<Option<HeadRecord>, RecoverError> {
+) -> Result<Option<(usize, HeadRecord)>, RecoverError> {
     let Some(bytes) = head_file else {
         if !scans.is_empty() {
             findings.push(Finding::HeadLost);
@@ -190,7 +192,7 @@ fn read_held_head(
         }
     }
     match held {
-        Some(held) if held.head.host != host => Err(RecoverError::OtherHost {
+        Some((_, held)) if held.head.host != host => Err(RecoverError::OtherHost {
             expected: host,
             found: held.head.host,
         }),
@@ -206,7 +208,7 @@ fn read_held_head(
     }
 }
 
-/// Whether the second slot was never written, so that the first one held generation 0 or 2 at most.
+/// Whether one slot was never written, so that the other one was written at most once.
 fn never_used(faults: &[Option<SlotFault>; 2]) -> bool {
     faults.contains(&Some(SlotFault::Empty))
 }
@@ -265,12 +267,12 @@ fn take_segments(
             });
             if scan.valid_end == 0 {
                 // Not even the segment's header was durable.
-                start.queue.push_back(SpoolEffect::Delete {
+                start.repairs.push_back(SpoolEffect::Delete {
                     segment: scan.segment,
                 });
                 continue;
             }
-            start.queue.push_back(SpoolEffect::Truncate {
+            start.repairs.push_back(SpoolEffect::Truncate {
                 segment: scan.segment,
                 length: scan.valid_end,
             });

@@ -142,6 +142,19 @@ impl Connection {
         }))
     }
 
+    /// What was being loaded is proven: the next to send is the first that is not.
+    pub(super) fn load_obsolete(&mut self, sequence: Sequence, spool: &Spool) {
+        if self.loading != Some(sequence) {
+            return;
+        }
+        self.loading = None;
+        if let Phase::Shipping { next, precedes, .. } = &mut self.phase {
+            *next = spool.oldest().max(*next);
+            *precedes = None;
+        }
+    }
+
+    /// Batches up to `through` are durable at the collector.
     pub(super) fn stored(&mut self, through: Sequence, spool: &Spool) -> Result<(), &'static str> {
         let Phase::Shipping {
             next,
