@@ -1,8 +1,8 @@
 //! The collector's side of one connection.
 //!
 //! Owns what one agent may send now, what it was told is stored, and which receipts it still awaits. Refuses
-//! to judge chains: that is [`crate::sequencer`]'s, which decides across connections and restarts. The
-//! driver, or [`crate::intake`], carries answers between the two.
+//! to judge chains: that is [`crate::sequencer`]'s, which decides across connections and restarts; the driver
+//! carries answers between the two.
 
 use alloc::{
     collections::VecDeque,
