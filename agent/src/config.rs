@@ -3,6 +3,7 @@
 //! Owns every setting's name, range and default. Refuses to stop at the first mistake: all faults of all
 //! sources are reported together, each with where it came from.
 
+use common::limits::BATCH_BODY_BYTES_MAX;
 use std::{
     collections::BTreeMap,
     fmt::{self, Display},
@@ -28,11 +29,11 @@ pub struct Config {
     pub scan_every: Duration,
     /// Longest argument list kept, bytes.
     pub argv_bytes_max: usize,
-    /// Most events waiting between sensors and journal.
-    pub queue_events_max: usize,
+    /// Most bytes of events waiting between sensors and journal.
+    pub queue_bytes_max: usize,
     /// Age at which a batch is sealed.
     pub seal_after: Duration,
-    /// Size of the events at which a batch is sealed, bytes.
+    /// Size of the body at which a batch is sealed, bytes.
     pub seal_bytes: usize,
     /// Silence after which an empty batch is sealed.
     pub heartbeat_after: Duration,
@@ -121,15 +122,15 @@ pub const SETTINGS: &[(&str, &str, &str)] = &[
     ),
     ("sensors.argv_bytes_max", "4096", "longest argument list kept"),
     (
-        "queue.events_max",
-        "65536",
-        "most events waiting between sensors and journal",
+        "queue.bytes_max",
+        "16777216",
+        "most bytes of events waiting between sensors and journal",
     ),
-    ("batch.seal_ms", "1000", "age at which a batch is sealed"),
+    ("batch.seal_ms", "500", "age at which a batch is sealed"),
     (
         "batch.seal_bytes",
         "262144",
-        "size of the events at which a batch is sealed",
+        "size of the body at which a batch is sealed",
     ),
     (
         "batch.heartbeat_ms",
@@ -266,11 +267,11 @@ impl Settings {
             sensors,
             scan_every: self.millis("sensors.scan_ms", 50, 60_000),
             argv_bytes_max: self.size("sensors.argv_bytes_max", 64, common::limits::ARGV_BYTES_MAX),
-            queue_events_max: self.size("queue.events_max", 1024, 1 << 20),
+            queue_bytes_max: self.size("queue.bytes_max", 1 << 16, 1 << 30),
             seal_after: self.millis("batch.seal_ms", 10, 60_000),
-            seal_bytes: self.size("batch.seal_bytes", 4096, SEAL_BYTES_MAX),
+            seal_bytes: self.size("batch.seal_bytes", 65_536, BATCH_BODY_BYTES_MAX),
             heartbeat_after: self.millis("batch.heartbeat_ms", 100, 600_000),
-            spool_bytes_max: self.number("spool.bytes_max", 1 << 22, 1 << 40),
+            spool_bytes_max: self.number("spool.bytes_max", 1 << 23, 1 << 40),
             drain_for: self.millis("stop.drain_ms", 0, 600_000),
         };
         for (key, (_, origin)) in std::mem::take(&mut self.values) {
@@ -284,11 +285,6 @@ impl Settings {
         }
     }
 }
-
-/// Leaves room in a body for the tables beside the events and for one more event of any size.
-const SEAL_BYTES_MAX: usize = common::limits::BATCH_BODY_BYTES_MAX
-    - common::limits::EVENT_BYTES_MAX
-    - common::batch::body_bytes_for(common::limits::BATCH_EVENTS_MAX, 0);
 
 fn read_collector(address: &str, server_name: &str) -> Result<Option<Collector>, String> {
     if address.is_empty() {
@@ -415,7 +411,7 @@ mod tests {
     fn the_template_reads_back_as_the_defaults_and_the_chosen() {
         let config = load(&template(&[("name", "n\"1".into())]), &[], &[]).unwrap();
         assert_eq!(config.name, "n\"1");
-        assert_eq!(config.seal_after, Duration::from_secs(1));
+        assert_eq!(config.seal_after, Duration::from_millis(500));
         assert_eq!(config.collector, None);
     }
 }

@@ -3,6 +3,14 @@
 pub mod clock;
 pub mod config;
 pub mod disk;
+pub mod doctor;
 pub mod identity;
+pub mod journal;
 pub mod kernel;
+pub mod lag;
+pub mod pipeline;
+pub mod run;
 pub mod sensor;
+pub mod ship;
+pub mod spool;
+pub mod status;

@@ -109,8 +109,8 @@ impl Processes {
         let unknown = match cause {
             _ if self.forgotten > 0 => Why::TableFull,
             ProcessCause::Exit => Why::Gone,
-            ProcessCause::Fork => Why::BeforeSensor,
-            ProcessCause::Exec | ProcessCause::Baseline => Why::Fault,
+            ProcessCause::Fork | ProcessCause::Baseline => Why::BeforeSensor,
+            ProcessCause::Exec => Why::Fault,
         };
         let earlier = Earlier {
             record: before,

@@ -24,6 +24,7 @@ use self::{
     socket::{INODE_MARK, Socket},
 };
 pub(crate) use self::{process::TICK_NS, socket::unmap};
+use super::status::Families;
 
 /// Most processes and most sockets remembered between scans: beyond them new ones are left out, counted.
 const REMEMBERED_MAX: usize = 1 << 18;
@@ -62,11 +63,24 @@ impl Scanner {
         }
     }
 
-    /// Looks at everything and tells `emit` what differs from the scan before; the first scan is a baseline.
-    pub fn scan(&mut self, now: BootNanos, emit: &mut dyn FnMut(BootNanos, Fact)) -> Shortfall {
+    /// Looks at all `families` and tells `emit` what differs from the scan before; the first scan is a
+    /// baseline. Always pass the same families.
+    pub fn scan(
+        &mut self,
+        now: BootNanos,
+        families: Families,
+        emit: &mut dyn FnMut(BootNanos, Fact),
+    ) -> Shortfall {
         let mut shortfall = Shortfall::default();
-        self.scan_processes(now, &mut shortfall, emit);
-        self.scan_sockets(now, &mut shortfall, emit);
+        if families.processes {
+            self.scan_processes(now, &mut shortfall, emit);
+        } else {
+            // Sockets are found through the processes that hold them.
+            self.scan_processes(now, &mut shortfall, &mut |_, _| {});
+        }
+        if families.sockets {
+            self.scan_sockets(now, &mut shortfall, emit);
+        }
         self.first = false;
         shortfall
     }

@@ -6,7 +6,13 @@ use super::*;
 
 fn scan(scanner: &mut Scanner) -> Vec<Fact> {
     let mut facts = Vec::new();
-    scanner.scan(crate::clock::boot_now(), &mut |_, fact| facts.push(fact));
+    let everything = Families {
+        processes: true,
+        sockets: true,
+    };
+    scanner.scan(crate::clock::boot_now(), everything, &mut |_, fact| {
+        facts.push(fact)
+    });
     facts
 }
 

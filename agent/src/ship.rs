@@ -1,0 +1,412 @@
+//! The shipper: carries batches to the collector over QUIC.
+//!
+//! Owns sockets, timers and files; every decision is [`common::session::AgentSession`]'s. TLS 1.3 with
+//! certificates on both sides, no resumption, nothing sent early. Key files are read anew for each attempt, so
+//! that a certificate can be replaced without a restart.
+
+mod connection;
+mod tls;
+
+pub use self::tls::{TlsFiles, tls_files};
+
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
+
+use common::{
+    ids::BootNanos,
+    note::VerifierKey,
+    session::{AgentConfig, AgentEffect, AgentEvent, AgentSession, ConnectionId, EndReason, Seen},
+    spool::{Place, open_record},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+
+use self::connection::{Incoming, Link};
+use crate::{
+    clock::boot_now,
+    config::{Collector, Layout},
+    disk,
+    pipeline::Pipeline,
+    spool::read_record,
+};
+
+/// Events of connections waiting for the machine; a full queue holds the connection back.
+const INCOMING_MAX: usize = 16;
+/// Pause before files that cannot be used are read again.
+const RELOAD_EVERY: Duration = Duration::from_secs(5);
+
+/// What the shipper shows of itself.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ShipStatus {
+    /// Where batches go.
+    pub collector: String,
+    /// Whether a session is open.
+    pub connected: bool,
+    /// Batches before this one are durable at the collector.
+    pub stored_before: u64,
+    /// Batches before this one are proven to be in the ledger.
+    pub proven_before: u64,
+    /// Size of the last checkpoint verified.
+    pub checkpoint_size: u64,
+    /// What went wrong last, in words.
+    pub last_fault: Option<String>,
+    /// How often each kind of fault was met.
+    pub faults: BTreeMap<String, u64>,
+    /// Nothing is sent until an operator has looked.
+    pub halted: bool,
+}
+
+/// The shipper of one run.
+pub struct Shipper {
+    pipeline: Arc<Pipeline>,
+    layout: Layout,
+    collector: Collector,
+    status: watch::Sender<ShipStatus>,
+    stop: watch::Receiver<bool>,
+}
+
+/// Why no session can be had from the files. The operator is at fault; they are read again later.
+#[derive(Debug, thiserror::Error)]
+enum FilesError {
+    /// A file cannot be read.
+    #[error("{path}: {cause}")]
+    Io { path: PathBuf, cause: std::io::Error },
+    /// The ledger's key is none.
+    #[error("{path} holds no ledger verifier key: {cause}")]
+    LedgerKey { path: PathBuf, cause: String },
+    /// The remembered checkpoint is not the pinned ledger's.
+    #[error(
+        "{path}: the remembered checkpoint is not of the ledger in ledger.vkey: {cause}; was the host enrolled with another ledger?"
+    )]
+    Checkpoint { path: PathBuf, cause: String },
+}
+
+impl Shipper {
+    /// A shipper that ends some time after `stop` turns true.
+    #[must_use]
+    pub fn new(
+        pipeline: Arc<Pipeline>,
+        layout: Layout,
+        collector: Collector,
+        status: watch::Sender<ShipStatus>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        status.send_modify(|shown| shown.collector.clone_from(&collector.address));
+        Self {
+            pipeline,
+            layout,
+            collector,
+            status,
+            stop,
+        }
+    }
+
+    /// Ships until everything durable is stored after the stop; whoever cannot wait drops it.
+    pub async fn run(mut self) {
+        let session = loop {
+            match self.session() {
+                Ok(session) => break session,
+                Err(error) => self.fault("files", &error.to_string()),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RELOAD_EVERY) => {}
+                stopped = self.stop.wait_for(|stop| *stop) => {
+                    drop(stopped);
+                    return;
+                }
+            }
+        };
+        Drive::new(self, session).run().await;
+    }
+
+    fn session(&self) -> Result<AgentSession, FilesError> {
+        let path = self.layout.ledger_key();
+        let text = fs::read_to_string(&path).map_err(|cause| FilesError::Io {
+            path: path.clone(),
+            cause,
+        })?;
+        let key = VerifierKey::parse(text.trim()).map_err(|cause| FilesError::LedgerKey {
+            path,
+            cause: cause.to_string(),
+        })?;
+        let path = self.checkpoint();
+        let seen = match fs::read(&path) {
+            Ok(note) => Seen::remembered(&note, &key).map_err(|cause| FilesError::Checkpoint {
+                path,
+                cause: cause.to_string(),
+            })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Seen::nothing(),
+            Err(cause) => return Err(FilesError::Io { path, cause }),
+        };
+        self.status.send_modify(|shown| shown.checkpoint_size = seen.size);
+        let mut seed = [0; 8];
+        // Without randomness retries are spread less, nothing else.
+        if getrandom::fill(&mut seed).is_err() {
+            seed = boot_now().0.to_le_bytes();
+        }
+        let config = AgentConfig::new(env!("CARGO_PKG_VERSION"), key);
+        Ok(AgentSession::new(
+            config,
+            seen,
+            u64::from_le_bytes(seed),
+            boot_now(),
+        ))
+    }
+
+    fn checkpoint(&self) -> PathBuf {
+        self.layout.state().join("checkpoint")
+    }
+
+    fn fault(&self, kind: &str, text: &str) {
+        tracing::warn!(kind, "{text}");
+        self.status.send_modify(|shown| {
+            *shown.faults.entry(kind.to_owned()).or_default() += 1;
+            shown.last_fault = Some(text.to_owned());
+        });
+    }
+}
+
+/// The loop around one session machine.
+struct Drive {
+    shipper: Shipper,
+    session: AgentSession,
+    incoming: mpsc::Receiver<Incoming>,
+    sender: mpsc::Sender<Incoming>,
+    link: Option<Link>,
+    /// Taken from the machine and not yet by the connection.
+    held: Option<(ConnectionId, Vec<u8>)>,
+}
+
+impl Drive {
+    fn new(shipper: Shipper, session: AgentSession) -> Self {
+        let (sender, incoming) = mpsc::channel(INCOMING_MAX);
+        Self {
+            shipper,
+            session,
+            incoming,
+            sender,
+            link: None,
+            held: None,
+        }
+    }
+
+    async fn run(mut self) {
+        let mut stopping = false;
+        let mut stop = self.shipper.stop.clone();
+        loop {
+            self.carry_out();
+            self.transmit();
+            self.show();
+            if self.session.finished() {
+                // The goodbye is on its way; the connection closes when its link is dropped.
+                if let Some(link) = self.link.take() {
+                    link.finish().await;
+                }
+                return;
+            }
+            let now = boot_now();
+            let pause = self.session.poll_timeout().map_or(RELOAD_EVERY, |at| {
+                Duration::from_nanos(at.0.saturating_sub(now.0))
+            });
+            let room = async {
+                match (&self.held, &self.link) {
+                    (Some(_), Some(link)) => link.room().await,
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(incoming) = self.incoming.recv() => self.take(incoming),
+                () = room => {}
+                () = self.shipper.pipeline.durable.notified() => {}
+                () = tokio::time::sleep(pause) => self.session.handle_timeout(boot_now()),
+                _ = stop.wait_for(|stop| *stop), if !stopping => {
+                    stopping = true;
+                    self.session.handle_stop();
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self) {
+        loop {
+            let now = boot_now();
+            let effect = {
+                let state = self.shipper.pipeline.lock();
+                self.session.poll_effect(now, &state.spool)
+            };
+            match effect {
+                None => return,
+                Some(AgentEffect::Connect(id)) => self.connect(id),
+                Some(AgentEffect::Disconnect(id)) => {
+                    if self.link.as_ref().is_some_and(|link| link.id() == id)
+                        && let Some(link) = self.link.take()
+                    {
+                        tokio::spawn(link.finish());
+                    }
+                    self.held = None;
+                }
+                Some(AgentEffect::Load { sequence, place }) => self.load(sequence, &place),
+                Some(AgentEffect::Remember { checkpoint }) => self.remember(&checkpoint),
+                Some(AgentEffect::Trim { through }) => {
+                    self.shipper.pipeline.lock().spool.trim(through);
+                    self.shipper.pipeline.wake();
+                }
+                Some(AgentEffect::Nonce(nonce)) => self.shipper.pipeline.lock().journal.handle_nonce(nonce),
+                Some(AgentEffect::Evidence {
+                    fault,
+                    remembered,
+                    offending,
+                }) => self.keep_evidence(&fault.to_string(), &remembered, &offending),
+            }
+        }
+    }
+
+    fn connect(&mut self, id: ConnectionId) {
+        let sender = self.sender.clone();
+        match tls::client(&self.shipper.layout) {
+            Ok(config) => {
+                let collector = self.shipper.collector.clone();
+                self.link = Some(Link::open(id, config, collector, sender));
+            }
+            Err(error) => {
+                self.shipper.fault("tls-files", &error.to_string());
+                self.session.handle_disconnected(boot_now(), id);
+            }
+        }
+    }
+
+    fn take(&mut self, incoming: Incoming) {
+        let now = boot_now();
+        let state = self.shipper.pipeline.lock();
+        match incoming {
+            Incoming::Connected(id) => self.session.handle_connected(now, id, &state.spool),
+            Incoming::Bytes(id, bytes) => self.session.handle_bytes(now, id, &bytes, &state.spool),
+            Incoming::Gone(id, kind, text) => {
+                drop(state);
+                if self.link.as_ref().is_some_and(|link| link.id() == id) {
+                    self.link = None;
+                    self.shipper.fault(kind, &text);
+                }
+                self.session.handle_disconnected(now, id);
+            }
+        }
+    }
+
+    fn load(&mut self, sequence: common::ids::Sequence, place: &Place) {
+        let read = read_record(&self.shipper.layout.spool(), place);
+        let opened = match &read {
+            Ok(bytes) => open_record(bytes).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let mut state = self.shipper.pipeline.lock();
+        match opened {
+            Ok(record) => {
+                let (header, body) = (record.header, record.body);
+                self.session
+                    .handle_loaded(boot_now(), sequence, header, body, &state.spool);
+            }
+            // Trimmed while it was being read: the file is gone and nothing is missing.
+            Err(_) if sequence < state.spool.oldest() => {
+                self.session.handle_load_obsolete(sequence, &state.spool);
+            }
+            Err(error) => {
+                state.spool.handle_damaged(sequence);
+                drop(state);
+                self.session.handle_load_failed(sequence);
+                self.shipper
+                    .fault("spool", &format!("batch {sequence} cannot be read back: {error}"));
+            }
+        }
+    }
+
+    /// A crash before this is durable leaves the old checkpoint, and nothing was trimmed on the new one's word.
+    fn remember(&mut self, checkpoint: &[u8]) {
+        match disk::replace(&self.shipper.checkpoint(), checkpoint, 0o600) {
+            Ok(()) => self.session.handle_remembered(),
+            // Not answered: nothing is trimmed until the next receipts come with a disk that works.
+            Err(error) => self.shipper.fault(
+                "checkpoint",
+                &format!("the checkpoint cannot be remembered: {error}"),
+            ),
+        }
+    }
+
+    fn keep_evidence(&mut self, fault: &str, remembered: &[u8], offending: &[u8]) {
+        let path = self
+            .shipper
+            .layout
+            .state()
+            .join(format!("evidence-{}.txt", boot_now().0));
+        let text = format!(
+            "{fault}\nremembered checkpoint:\n{}\noffending message, hex:\n{}\n",
+            String::from_utf8_lossy(remembered),
+            common::ids::hex(offending)
+        );
+        let kept = disk::replace(&path, text.as_bytes(), 0o600);
+        let place = match kept {
+            Ok(()) => format!("evidence in {}", path.display()),
+            Err(error) => format!("evidence could not be kept: {error}"),
+        };
+        self.shipper.fault("halted", &format!("{fault}; {place}"));
+    }
+
+    fn transmit(&mut self) {
+        loop {
+            let Some((id, bytes)) = self.held.take().or_else(|| self.session.poll_transmit()) else {
+                return;
+            };
+            match &self.link {
+                Some(link) if link.id() == id => {
+                    if let Err(bytes) = link.send(bytes) {
+                        self.held = Some((id, bytes));
+                        return;
+                    }
+                }
+                // It belongs to a connection that is gone.
+                _ => {}
+            }
+        }
+    }
+
+    fn show(&mut self) {
+        let now = boot_now();
+        while let Some(event) = self.session.poll_event() {
+            self.show_event(event, now);
+        }
+        let (connected, halted) = (self.session.shipping(), self.session.halted());
+        self.shipper.status.send_if_modified(|shown| {
+            let changed = shown.connected != connected || shown.halted != halted;
+            (shown.connected, shown.halted) = (connected, halted);
+            changed
+        });
+    }
+
+    fn show_event(&self, event: AgentEvent, now: BootNanos) {
+        let status = &self.shipper.status;
+        match event {
+            AgentEvent::Opened { next } => tracing::info!(%next, "connected to the collector"),
+            AgentEvent::Stored { through } => {
+                self.shipper.pipeline.lock().lag.stored(through, now);
+                status.send_modify(|shown| shown.stored_before = through.0.saturating_add(1));
+            }
+            AgentEvent::Proven { before, size } => {
+                self.shipper.pipeline.lock().lag.proven(before, now);
+                status.send_modify(|shown| (shown.proven_before, shown.checkpoint_size) = (before.0, size));
+            }
+            AgentEvent::Refused(refusal) => {
+                self.shipper
+                    .fault(&format!("refused-{}", refusal.code.name()), &refusal.to_string());
+            }
+            AgentEvent::Ended { reason, retry_in_ns } => {
+                let retry = Duration::from_nanos(retry_in_ns);
+                // The transport has said more of a connection it lost, and a refusal was shown by itself.
+                match reason {
+                    EndReason::Lost | EndReason::Refused(_) => tracing::info!(?retry, "{reason}"),
+                    reason => self.shipper.fault("session", &reason.to_string()),
+                }
+            }
+            AgentEvent::Halted(fault) => tracing::error!("nothing is sent any more: {fault}"),
+            AgentEvent::Unsendable(bad) => self.shipper.fault("unsendable", &bad.to_string()),
+            AgentEvent::Finished => tracing::info!("everything is stored at the collector"),
+        }
+    }
+}
