@@ -26,8 +26,6 @@ pub mod fold;
 #[cfg(feature = "full")]
 pub mod ids;
 #[cfg(feature = "full")]
-pub mod intake;
-#[cfg(feature = "full")]
 pub mod journal;
 #[cfg(feature = "full")]
 pub mod limits;

@@ -37,6 +37,9 @@ pub struct Options {
     pub argv_bytes_max: u32,
     /// Where the kernel's type information is.
     pub btf: PathBuf,
+    /// Find the last thread of a process by counting, even where the kernel tells it (Linux 6.16). For testing
+    /// the way that older kernels need.
+    pub count_threads: bool,
 }
 
 impl Default for Options {
@@ -46,6 +49,7 @@ impl Default for Options {
             wake_bytes: 256 << 10,
             argv_bytes_max: 4096,
             btf: PathBuf::from("/sys/kernel/btf/vmlinux"),
+            count_threads: false,
         }
     }
 }

@@ -175,7 +175,8 @@ pub(super) fn start(options: &Options) -> Result<Kernel, Refused> {
     let btf =
         aya::Btf::parse(&raw, aya::Endianness::default()).map_err(|error| Refused::Object(chain(&error)))?;
 
-    let exit_tells_last = u32::from(types.tracepoint_arguments("sched_process_exit") >= Some(2));
+    let tells_last = types.tracepoint_arguments("sched_process_exit") >= Some(2);
+    let exit_tells_last = u32::from(tells_last && !options.count_threads);
     let sock_done_bit = types.enumerator("SOCK_DONE").unwrap_or(u32::MAX);
     let mut ebpf = EbpfLoader::new()
         .btf(Some(&btf))
