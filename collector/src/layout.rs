@@ -61,6 +61,12 @@ impl Layout {
         self.root.join("pki/ledger.key")
     }
 
+    /// What queries derive from the ledger; may be thrown away while the collector is stopped.
+    #[must_use]
+    pub fn projections(&self) -> PathBuf {
+        self.root.join("projections")
+    }
+
     /// The ledger.
     #[must_use]
     pub fn ledger(&self) -> PathBuf {

@@ -4,6 +4,7 @@
 //! decide anything about batches itself: what is accepted, in which order and what is acknowledged is said by
 //! [`common`]'s machines, which the simulation drives without any of this.
 
+pub mod api;
 pub mod command;
 pub mod config;
 pub mod enrolment;
@@ -16,6 +17,8 @@ pub mod mailbox;
 pub mod metrics;
 pub mod pipeline;
 pub mod pki;
+pub mod projection;
+pub mod query;
 pub mod reasons;
 pub mod registry;
 pub mod service;

@@ -14,6 +14,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
+    api,
     config::Config,
     evidence::EvidenceStore,
     files::{self, FileError, PUBLIC},
@@ -22,6 +23,8 @@ use crate::{
     layout::Layout,
     metrics::Metrics,
     pipeline::{self, Input, PipelineError, RecoverError},
+    projection::{self, Projection},
+    query::Query,
     stop,
 };
 
@@ -91,12 +94,17 @@ pub fn run(
         let web = TcpListener::bind(address)
             .await
             .map_err(|cause| ServiceError::Http { address, cause })?;
+        let projection = Arc::new(Projection::new(
+            Arc::new(reader.clone()),
+            Some(layout.projections()),
+        ));
+        let follower = projection::follow(Arc::clone(&projection)).map_err(ServiceError::Runtime)?;
         let running = pipeline::start(
             recovery,
             &config,
             Arc::clone(&metrics),
             evidence.clone(),
-            Box::new(|_| {}),
+            Box::new(move |_| follower.wake()),
         )?;
         let server = Server::bind(Context {
             config: Arc::clone(&config),
@@ -116,7 +124,8 @@ pub fn run(
         let routes = http::router(http::Site {
             reader,
             metrics: Arc::clone(&metrics),
-        });
+        })
+        .merge(api::router(Query::new(projection)));
         let announcement = Announcement::write(layout, &at)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(ServiceError::Runtime)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServiceError::Runtime)?;

@@ -7,6 +7,7 @@
 mod completeness;
 mod coverage;
 mod moment;
+mod row;
 
 use alloc::{string::String, vec::Vec};
 use core::fmt;
@@ -17,6 +18,7 @@ pub use self::{
     completeness::{Caveat, LossBounds, caveats, sensors_of},
     coverage::{RunEnd, Span, Unknown, watched},
     moment::{BadMoment, Moment},
+    row::{ApiError, BatchRow, HostRow, Page, Row, Status, absence},
 };
 use crate::{
     batch::ClockSource,

@@ -66,6 +66,13 @@ pub enum Caveat {
         /// Until then the same wall time had been used before.
         until: Moment,
     },
+    /// Nothing watched during part of the interval.
+    NotWatched {
+        /// From this instant.
+        from: Moment,
+        /// Up to this one.
+        until: Moment,
+    },
     /// Nothing later has arrived yet, and this host's events have come in that much later before.
     InFlight {
         /// The longest an event has come in after its batch's beginning, nanoseconds.
@@ -142,6 +149,7 @@ impl fmt::Display for Caveat {
                 f,
                 "the host's clock was set back: times up to {until} happened twice, the later one is answered"
             ),
+            Self::NotWatched { from, until } => write!(f, "nothing watched between {from} and {until}"),
             Self::InFlight { late_ns } => write!(
                 f,
                 "this is the newest batch, and events of this host have come up to {} ms late",

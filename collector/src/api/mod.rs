@@ -1,0 +1,197 @@
+//! The HTTP/JSON API under `/v1` (docs/api.md).
+//!
+//! Owns paths, parameters and status codes; every answer is [`Query`]'s. A few queries run at a time, others
+//! wait their turn; each runs on a thread where it may block. Refuses to authenticate: that is a later issue,
+//! so the collector listens on loopback unless told otherwise.
+
+mod params;
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{RawQuery, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use common::event::Kind;
+use tokio::sync::Semaphore;
+
+use self::params::Params;
+use crate::query::{Query, QueryError};
+
+/// Queries that run at a time.
+const RUNNING_MAX: usize = 4;
+
+/// What requests share.
+#[derive(Clone)]
+struct Api {
+    query: Query,
+    running: Arc<Semaphore>,
+}
+
+/// The routes below `/v1`.
+pub fn router(query: Query) -> Router {
+    let api = Api {
+        query,
+        running: Arc::new(Semaphore::new(RUNNING_MAX)),
+    };
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/hosts", get(hosts))
+        .route("/v1/batches", get(batches))
+        .route("/v1/processes", get(processes))
+        .route("/v1/listeners", get(listeners))
+        .route("/v1/flows", get(flows))
+        .route("/v1/entities", get(entities))
+        .route("/v1/entity", get(entity))
+        .route("/v1/timeline", get(timeline))
+        .route("/v1/proof", get(proof))
+        .fallback(no_such_path)
+        .with_state(api)
+}
+
+impl Api {
+    /// Runs a query where it may block, and sends what it yields.
+    async fn answer<T: serde::Serialize + Send + 'static>(
+        self,
+        raw: RawQuery,
+        ask: impl FnOnce(&Query, &mut Params) -> Result<T, QueryError> + Send + 'static,
+    ) -> Response {
+        match self.run(raw, ask).await {
+            Ok(answer) => Json(answer).into_response(),
+            Err(error) => refuse(&error),
+        }
+    }
+
+    async fn run<T: Send + 'static>(
+        self,
+        RawQuery(raw): RawQuery,
+        ask: impl FnOnce(&Query, &mut Params) -> Result<T, QueryError> + Send + 'static,
+    ) -> Result<T, QueryError> {
+        let internal = |error: &dyn std::fmt::Display| QueryError::Internal(error.to_string());
+        let _turn = self.running.acquire().await.map_err(|error| internal(&error))?;
+        let query = self.query.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut params = Params::parse(raw.as_deref().unwrap_or_default())?;
+            query.catch_up()?;
+            ask(&query, &mut params)
+        })
+        .await
+        .map_err(|error| internal(&error))?
+    }
+}
+
+fn refuse(error: &QueryError) -> Response {
+    if error.status() >= 500 {
+        tracing::error!(%error, "query failed");
+    }
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, Json(error.to_api())).into_response()
+}
+
+async fn no_such_path() -> Response {
+    refuse(&QueryError::NotFound(
+        "no such path in this API (docs/api.md lists them)".into(),
+    ))
+}
+
+async fn status(State(api): State<Api>, raw: RawQuery) -> Response {
+    api.answer(raw, |query, params| {
+        params.finish()?;
+        Ok(query.status())
+    })
+    .await
+}
+
+async fn hosts(State(api): State<Api>, raw: RawQuery) -> Response {
+    api.answer(raw, |query, params| {
+        let (hosts, paging) = (params.hosts(), params.paging()?);
+        params.finish()?;
+        query.hosts(&hosts, &paging)
+    })
+    .await
+}
+
+async fn batches(State(api): State<Api>, raw: RawQuery) -> Response {
+    api.answer(raw, |query, params| {
+        let (host, paging) = (params.required("host")?, params.paging()?);
+        params.finish()?;
+        query.batches(&host, &paging)
+    })
+    .await
+}
+
+async fn processes(State(api): State<Api>, raw: RawQuery) -> Response {
+    list(api, raw, Some(Kind::Process)).await
+}
+
+async fn listeners(State(api): State<Api>, raw: RawQuery) -> Response {
+    list(api, raw, Some(Kind::Listener)).await
+}
+
+async fn flows(State(api): State<Api>, raw: RawQuery) -> Response {
+    list(api, raw, Some(Kind::Connection)).await
+}
+
+async fn entities(State(api): State<Api>, raw: RawQuery) -> Response {
+    list(api, raw, None).await
+}
+
+async fn list(api: Api, raw: RawQuery, kind: Option<Kind>) -> Response {
+    api.answer(raw, move |query, params| {
+        let kind = kind.map_or_else(|| params.kind(), Ok)?;
+        let (hosts, paging, filter) = (params.hosts(), params.paging()?, params.filter()?);
+        let (at, since, until) = (
+            params.instant("at")?,
+            params.instant("since")?,
+            params.instant("until")?,
+        );
+        params.finish()?;
+        match (at, since, until) {
+            (at, None, None) => query.list(kind, at, &hosts, &filter, &paging),
+            (None, Some(since), Some(until)) => query.during(kind, since, until, &hosts, &filter, &paging),
+            _ => Err(QueryError::BadRequest {
+                cause: "give either `at`, or both `since` and `until`".into(),
+                remedy: "drop one of them".into(),
+            }),
+        }
+    })
+    .await
+}
+
+async fn entity(State(api): State<Api>, raw: RawQuery) -> Response {
+    api.answer(raw, |query, params| {
+        let (id, at, hosts) = (params.required("id")?, params.instant("at")?, params.hosts());
+        params.finish()?;
+        query.entity(&id, at, &hosts)
+    })
+    .await
+}
+
+async fn timeline(State(api): State<Api>, raw: RawQuery) -> Response {
+    api.answer(raw, |query, params| {
+        let (id, host, paging) = (params.required("id")?, params.required("host")?, params.paging()?);
+        params.finish()?;
+        query.timeline(&id, &host, &paging)
+    })
+    .await
+}
+
+async fn proof(State(api): State<Api>, raw: RawQuery) -> Response {
+    let proof = api
+        .run(raw, |query, params| {
+            let event = params.required("event")?;
+            params.finish()?;
+            query.proof(&event)
+        })
+        .await;
+    match proof {
+        Ok(proof) => {
+            let text = HeaderValue::from_static("text/plain; charset=utf-8");
+            ([(header::CONTENT_TYPE, text)], proof.encode()).into_response()
+        }
+        Err(error) => refuse(&error),
+    }
+}

@@ -1,0 +1,63 @@
+//! What the projection needs of a ledger, so that tests can hand it one made by hand.
+
+use common::{ids::LeafIndex, receipt::Receipt};
+use ledger::Reader;
+
+/// Why an entry could not be read. The disk, or whoever altered what is on it.
+#[derive(Debug, thiserror::Error)]
+#[error("leaf {leaf}: {cause}")]
+pub struct EntryError {
+    /// Which leaf.
+    pub leaf: LeafIndex,
+    /// Why.
+    pub cause: String,
+}
+
+/// A ledger, as readers see it. Blocking.
+pub trait Entries: Send + Sync {
+    /// Its origin.
+    fn origin(&self) -> String;
+    /// Leaves under the latest checkpoint.
+    fn size(&self) -> u64;
+    /// Root of the latest checkpoint, hex.
+    fn root(&self) -> String;
+    /// The key its checkpoints verify with, encoded.
+    fn verifier_key(&self) -> String;
+    /// The entry at a leaf.
+    fn header(&self, leaf: LeafIndex) -> Result<Vec<u8>, EntryError>;
+    /// The body beside it.
+    fn body(&self, leaf: LeafIndex) -> Result<Vec<u8>, EntryError>;
+    /// The proof of the entry under the latest checkpoint.
+    fn receipt(&self, leaf: LeafIndex) -> Result<Receipt, EntryError>;
+}
+
+impl Entries for Reader {
+    fn origin(&self) -> String {
+        self.verifier().name().to_owned()
+    }
+    fn size(&self) -> u64 {
+        self.published().checkpoint.size
+    }
+    fn root(&self) -> String {
+        self.published().checkpoint.root.to_string()
+    }
+    fn verifier_key(&self) -> String {
+        self.verifier().to_string()
+    }
+    fn header(&self, leaf: LeafIndex) -> Result<Vec<u8>, EntryError> {
+        Self::header(self, leaf).map_err(|error| named(leaf, &error))
+    }
+    fn body(&self, leaf: LeafIndex) -> Result<Vec<u8>, EntryError> {
+        Self::body(self, leaf).map_err(|error| named(leaf, &error))
+    }
+    fn receipt(&self, leaf: LeafIndex) -> Result<Receipt, EntryError> {
+        Self::receipt(self, leaf).map_err(|error| named(leaf, &error))
+    }
+}
+
+fn named(leaf: LeafIndex, error: &ledger::ReadError) -> EntryError {
+    EntryError {
+        leaf,
+        cause: error.to_string(),
+    }
+}

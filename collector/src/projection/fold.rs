@@ -1,0 +1,279 @@
+//! The state of a host at an instant: nearest snapshot before it, then the batches up to it.
+
+use common::{
+    answer::Span,
+    batch::{BodyFault, ChainFault, HeaderFields, UnverifiedHeader, VerifiedBody, VerifiedHeader},
+    event::{Envelope, Event, Fact, Kind, Loss, LossKey, baseline::Phase},
+    fold::{EntityId, FoldFault, Run, State},
+    ids::{EventIndex, HostId, LeafIndex, WallNanos},
+};
+
+use super::{Cut, EntryError, Projection, Record};
+
+/// Records copied out of the index at a time.
+const RECORDS_AT_ONCE: usize = 256;
+/// Most loss events reported later than the instant that an answer takes into account.
+const LATER_LOSSES_MAX: usize = 64;
+/// Most batches searched for the end of a baseline that was under way.
+const BASELINE_BATCHES_MAX: usize = 64;
+
+/// Why a state could not be computed.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The ledger could not be read. The disk, or whoever altered it.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// A stored header is not what a host signed. Whoever altered it.
+    #[error("leaf {leaf}: {cause}")]
+    Header {
+        /// Which leaf.
+        leaf: LeafIndex,
+        /// Why.
+        cause: String,
+    },
+    /// A stored body is not what its header signs. Whoever altered it, or the disk.
+    #[error("body of leaf {leaf}: {cause}")]
+    Body {
+        /// Which leaf.
+        leaf: LeafIndex,
+        /// Why.
+        cause: BodyFault,
+    },
+    /// The events do not fold. The host's agent.
+    #[error("host {host}: {cause}")]
+    Fold {
+        /// Which host.
+        host: HostId,
+        /// Why.
+        cause: FoldFault,
+    },
+}
+
+/// A state and what it rests on.
+pub struct Folded {
+    /// The state.
+    pub state: State,
+    /// The deciding batch's header.
+    pub header: HeaderFields,
+    /// Losses about the instant that were reported after it.
+    pub later: Vec<(LossKey, Loss)>,
+}
+
+/// Reads the batch at a leaf and checks it against its own signature; `look` sees its events.
+fn verified(projection: &Projection, leaf: LeafIndex) -> Result<(VerifiedHeader, Vec<u8>), StateError> {
+    let bytes = projection.entries.header(leaf)?;
+    let fault = |cause: String| StateError::Header { leaf, cause };
+    let header = UnverifiedHeader::parse(&bytes).map_err(|cause| fault(cause.to_string()))?;
+    let header = VerifiedHeader::alone(header).map_err(|cause: ChainFault| fault(cause.to_string()))?;
+    let body = projection.entries.body(leaf)?;
+    Ok((header, body))
+}
+
+/// The body's events, checked against the header.
+fn events<'a>(
+    leaf: LeafIndex,
+    header: &VerifiedHeader,
+    body: &'a [u8],
+) -> Result<VerifiedBody<'a>, StateError> {
+    header
+        .check_body(body)
+        .map_err(|cause| StateError::Body { leaf, cause })
+}
+
+impl Projection {
+    /// The state at a cut whose deciding batch is known.
+    ///
+    /// # Errors
+    /// Nothing is answered from bytes that do not verify.
+    pub fn state_at(&self, host: &HostId, cut: &Cut, decides: &Span) -> Result<Folded, StateError> {
+        let (mut at, mut state) = self.snapshot_before(host, cut);
+        let mut taken = state.next_event().0;
+        // A snapshot stands between batches, so the last record before it may still say when the run ended.
+        let mut before = at.checked_sub(1).and_then(|last| self.record(host, last));
+        while at < cut.end {
+            let end = cut.end.min(at + RECORDS_AT_ONCE);
+            for record in self.records(host, at, end) {
+                self.fold_batch(&mut state, &record, before.as_ref(), cut, decides)?;
+                before = Some(record);
+                at += 1;
+                if record.span.sequence < decides.sequence
+                    && state.next_event().0.saturating_sub(taken) >= self.snapshot_events
+                    && self.chain(host, |chain| chain.all_before(at, cut)) == Some(true)
+                {
+                    taken = state.next_event().0;
+                    self.save_snapshot(&state, at, &record.span);
+                }
+            }
+        }
+        let (header, _) = verified(self, decides.leaf)?;
+        Ok(Folded {
+            state,
+            header: header.fields().clone(),
+            later: self.later_losses(host, cut)?,
+        })
+    }
+
+    /// Folds a batch, leaving out what happened after the cut.
+    fn fold_batch(
+        &self,
+        state: &mut State,
+        record: &Record,
+        before: Option<&Record>,
+        cut: &Cut,
+        decides: &Span,
+    ) -> Result<(), StateError> {
+        let span = &record.span;
+        if (span.flags.first_since_start || before.is_none()) && span.sequence <= decides.sequence {
+            state.begin_run(Run {
+                first_event: span.first_event,
+                boot: span.boot,
+                from: span.from_wall,
+                previous_until: before.map(|record| record.span.until_wall),
+            });
+        }
+        if span.event_count == 0 {
+            return Ok(());
+        }
+        let (header, body) = verified(self, span.leaf)?;
+        for (index, bytes) in events(span.leaf, &header, &body)?.events() {
+            let wall = Envelope::parse(bytes).map(|envelope| envelope.wall_ns);
+            if record.segment == cut.segment && wall.is_ok_and(|wall| wall > cut.at) {
+                continue;
+            }
+            state.apply(index, bytes).map_err(|cause| StateError::Fold {
+                host: state.host(),
+                cause,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn record(&self, host: &HostId, at: usize) -> Option<Record> {
+        self.chain(host, |chain| chain.records().get(at).copied())?
+    }
+
+    pub(crate) fn records(&self, host: &HostId, from: usize, end: usize) -> Vec<Record> {
+        self.chain(host, |chain| {
+            chain
+                .records()
+                .get(from..end.min(chain.records().len()))
+                .unwrap_or_default()
+                .to_vec()
+        })
+        .unwrap_or_default()
+    }
+
+    fn later_losses(&self, host: &HostId, cut: &Cut) -> Result<Vec<(LossKey, Loss)>, StateError> {
+        let spans: Vec<Span> = self
+            .chain(host, |chain| {
+                chain.later_losses(cut).take(LATER_LOSSES_MAX).collect()
+            })
+            .unwrap_or_default();
+        let boot = cut.begun.map(|span| span.boot_of(cut.at)).unwrap_or_default();
+        let mut found = Vec::new();
+        for span in spans {
+            let (header, body) = verified(self, span.leaf)?;
+            for (_, bytes) in events(span.leaf, &header, &body)?.events() {
+                // Those up to the instant are in the state.
+                let is_loss = Envelope::parse(bytes)
+                    .is_ok_and(|envelope| envelope.kind == Kind::Loss.number() && envelope.wall_ns > cut.at);
+                if !is_loss || found.len() == LATER_LOSSES_MAX {
+                    continue;
+                }
+                if let Ok(Event {
+                    fact: Fact::Loss { key, record },
+                    ..
+                }) = Event::decode(bytes)
+                    && record.not_before <= boot
+                {
+                    found.push((key, record));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Projection {
+    /// The batch at a leaf: its verified header and its body, not yet checked.
+    ///
+    /// # Errors
+    /// The header is not what a host signed, or cannot be read.
+    pub fn verified(&self, leaf: LeafIndex) -> Result<(VerifiedHeader, Vec<u8>), StateError> {
+        verified(self, leaf)
+    }
+
+    /// A body held against its header.
+    ///
+    /// # Errors
+    /// Names what disagrees.
+    pub fn check<'a>(
+        &self,
+        leaf: LeafIndex,
+        header: &VerifiedHeader,
+        body: &'a [u8],
+    ) -> Result<VerifiedBody<'a>, StateError> {
+        events(leaf, header, body)
+    }
+
+    /// A batch's events that `wanted` picks by envelope. Checked only where one fits.
+    fn pick(
+        &self,
+        span: &Span,
+        wanted: impl Fn(&Envelope<'_>) -> bool,
+    ) -> Result<Vec<(EventIndex, Vec<u8>)>, StateError> {
+        if span.event_count == 0 {
+            return Ok(Vec::new());
+        }
+        let (header, body) = self.verified(span.leaf)?;
+        Ok(events(span.leaf, &header, &body)?
+            .events()
+            .filter(|(_, bytes)| Envelope::parse(bytes).is_ok_and(|envelope| wanted(&envelope)))
+            .map(|(index, bytes)| (index, bytes.to_vec()))
+            .collect())
+    }
+
+    /// A batch's events about one entity.
+    ///
+    /// # Errors
+    /// The batch does not verify.
+    pub fn events_about(&self, span: &Span, id: &EntityId) -> Result<Vec<(EventIndex, Vec<u8>)>, StateError> {
+        self.pick(span, |envelope| {
+            envelope.kind == id.kind && envelope.key == id.key
+        })
+    }
+
+    /// A batch's events of one kind.
+    ///
+    /// # Errors
+    /// The batch does not verify.
+    pub fn events_of_kind(&self, span: &Span, kind: Kind) -> Result<Vec<(EventIndex, Vec<u8>)>, StateError> {
+        self.pick(span, |envelope| envelope.kind == kind.number())
+    }
+
+    /// When the present run's first baseline covering `kind` was complete, if that came after the cut.
+    #[must_use]
+    pub fn baseline_after(&self, host: &HostId, decides: &Span, cut: &Cut, kind: Kind) -> Option<WallNanos> {
+        let from = usize::try_from(decides.sequence.0).ok()?;
+        for (at, record) in self
+            .records(host, from, from + BASELINE_BATCHES_MAX)
+            .iter()
+            .enumerate()
+        {
+            if at > 0 && record.span.flags.first_since_start {
+                return None;
+            }
+            for (_, bytes) in self.events_of_kind(&record.span, Kind::Baseline).ok()? {
+                let event = Event::decode(&bytes).ok()?;
+                if let Fact::Baseline { record, .. } = event.fact
+                    && matches!(record.phase, Phase::Complete { .. })
+                    && record.kinds.contains(&kind)
+                    && event.wall_ns > cut.at
+                {
+                    return Some(event.wall_ns);
+                }
+            }
+        }
+        None
+    }
+}

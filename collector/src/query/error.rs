@@ -1,0 +1,82 @@
+//! Why a question is not answered, who is at fault and what to do.
+
+use common::answer::ApiError;
+
+use crate::projection::{EntryError, StateError};
+
+/// Why a question is not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The question. The one who asks.
+    #[error("{cause}")]
+    BadRequest {
+        /// What is wrong.
+        cause: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// No host of that id or name. The one who asks.
+    #[error("no host `{0}` in the ledger")]
+    NoSuchHost(String),
+    /// Several hosts fit. The one who asks.
+    #[error("`{text}` fits several hosts: {}", candidates.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        text: String,
+        /// What fits.
+        candidates: Vec<String>,
+    },
+    /// No such event. The one who asks.
+    #[error("{0}")]
+    NotFound(String),
+    /// The answer does not fit the bounds. The one who asks.
+    #[error("{cause}")]
+    TooMuch {
+        /// What is too much.
+        cause: String,
+    },
+    /// The ledger cannot be read, or holds what nobody signed. The operator.
+    #[error("the ledger on the collector's disk cannot be used: {0}")]
+    Ledger(#[from] StateError),
+    /// We are. Please report it.
+    #[error("internal fault: {0}")]
+    Internal(String),
+}
+
+impl From<EntryError> for QueryError {
+    fn from(error: EntryError) -> Self {
+        Self::Ledger(StateError::Entry(error))
+    }
+}
+
+impl QueryError {
+    /// The HTTP status code.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::BadRequest { .. } | Self::TooMuch { .. } => 400,
+            Self::NoSuchHost(_) | Self::NotFound(_) => 404,
+            Self::Ambiguous { .. } => 409,
+            Self::Ledger(_) | Self::Internal(_) => 500,
+        }
+    }
+
+    /// What is sent.
+    #[must_use]
+    pub fn to_api(&self) -> ApiError {
+        ApiError {
+            cause: self.to_string(),
+            remedy: match self {
+                Self::BadRequest { remedy, .. } => remedy.clone(),
+                Self::NoSuchHost(_) => "see `hostledger status` for the hosts there are".into(),
+                Self::Ambiguous { .. } => "give more digits of the id".into(),
+                Self::NotFound(_) => "see `hostledger status` for what the ledger holds".into(),
+                Self::TooMuch { .. } => "narrow the time range or name a host".into(),
+                Self::Ledger(_) => {
+                    "run `hostledger verify --ledger` on the collector's ledger directory".into()
+                }
+                Self::Internal(_) => "report this with the collector's log".into(),
+            },
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The proof of one event.
+
+use common::{
+    ids::{EventIndex, HostId},
+    merkle::inclusion_proof,
+    proof::EventProof,
+};
+
+use super::{Query, QueryError};
+
+impl Query {
+    /// The proof file of an event, named `<host>:<index>`.
+    pub fn proof(&self, event: &str) -> Result<EventProof, QueryError> {
+        let (host, index) = self.event_named(event)?;
+        let Some(span) = self.projection.batch_of(&host, index) else {
+            return Err(QueryError::NotFound(format!(
+                "host {} has no event {index} in the ledger",
+                host.short()
+            )));
+        };
+        let (header, body) = self.projection.verified(span.leaf)?;
+        let events = self.projection.check(span.leaf, &header, &body)?;
+        let position = index.0.saturating_sub(span.first_event.0);
+        let at = usize::try_from(position).unwrap_or(usize::MAX);
+        let found = events.events().nth(at).zip(inclusion_proof(events.leaves(), at));
+        let ((_, event), path) =
+            found.ok_or_else(|| QueryError::Internal("a batch lacks its own event".into()))?;
+        Ok(EventProof {
+            event: event.to_vec(),
+            position: u32::try_from(position).map_err(|error| QueryError::Internal(error.to_string()))?,
+            path,
+            header: header.bytes().to_vec(),
+            receipt: self.projection.entries().receipt(span.leaf)?,
+        })
+    }
+
+    fn event_named(&self, text: &str) -> Result<(HostId, EventIndex), QueryError> {
+        let bad = || QueryError::BadRequest {
+            cause: format!("`{}` names no event", text.chars().take(100).collect::<String>()),
+            remedy: "write it as <host>:<event>, where event is the number a row gives as `event`".into(),
+        };
+        let (host, index) = text.rsplit_once(':').ok_or_else(bad)?;
+        let index = index.parse().map_err(|_| bad())?;
+        Ok((self.host(host)?, EventIndex(index)))
+    }
+}

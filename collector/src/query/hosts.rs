@@ -1,0 +1,150 @@
+//! Which hosts there are, and which one a person means.
+
+use common::{
+    answer::{BatchRow, Clock, HostRow, Moment, Page, Status},
+    batch::{SensorCounters, UnverifiedHeader},
+    ids::HostId,
+};
+
+use super::{Paging, Query, QueryError};
+
+/// Most candidates named where a text fits several hosts.
+const CANDIDATES_MAX: usize = 10;
+
+impl Query {
+    /// The collector and its ledger.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let entries = self.projection.entries();
+        Status {
+            origin: entries.origin(),
+            size: entries.size(),
+            root: entries.root(),
+            verifier_key: entries.verifier_key(),
+            indexed: self.projection.indexed(),
+            hosts: self.projection.hosts().len() as u64,
+        }
+    }
+
+    /// The host that a text names: its id, the beginning of its id, or its name.
+    pub fn host(&self, text: &str) -> Result<HostId, QueryError> {
+        let hosts = self.projection.hosts();
+        let name_of = |host: &HostId| {
+            let name = self.projection.chain(host, |chain| chain.hostname().cloned());
+            name.flatten().map(|name| name.to_string())
+        };
+        let fits: Vec<&HostId> = hosts
+            .iter()
+            .filter(|host| {
+                (!text.is_empty() && host.to_string().starts_with(text))
+                    || name_of(host).as_deref() == Some(text)
+            })
+            .collect();
+        match fits[..] {
+            [] => Err(QueryError::NoSuchHost(text.chars().take(80).collect())),
+            [host] => Ok(*host),
+            _ => Err(QueryError::Ambiguous {
+                text: text.chars().take(80).collect(),
+                candidates: fits
+                    .iter()
+                    .take(CANDIDATES_MAX)
+                    .map(|host| match name_of(host) {
+                        Some(name) => format!("{} ({name})", host.short()),
+                        None => host.short(),
+                    })
+                    .collect(),
+            }),
+        }
+    }
+
+    /// The hosts that texts name, by id; all where there is no text.
+    pub(super) fn hosts_named(&self, texts: &[String]) -> Result<Vec<HostId>, QueryError> {
+        if texts.is_empty() {
+            return Ok(self.projection.hosts());
+        }
+        let mut hosts = texts
+            .iter()
+            .map(|text| self.host(text))
+            .collect::<Result<Vec<_>, _>>()?;
+        hosts.sort();
+        hosts.dedup();
+        Ok(hosts)
+    }
+
+    /// The hosts, by id.
+    pub fn hosts(&self, named: &[String], paging: &Paging) -> Result<Page<HostRow>, QueryError> {
+        let rows_max = paging.rows()?;
+        let after: Option<HostId> = match &paging.cursor {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| QueryError::BadRequest {
+                cause: "`cursor` is none that a page gave".into(),
+                remedy: "give `next` of the page before, unchanged".into(),
+            })?),
+        };
+        let mut hosts = self.hosts_named(named)?;
+        hosts.retain(|host| after.is_none_or(|after| *host > after));
+        let more = hosts.len() > rows_max;
+        hosts.truncate(rows_max);
+        let rows = hosts
+            .iter()
+            .map(|host| self.host_row(host))
+            .collect::<Result<Vec<_>, _>>()?;
+        let next = rows.last().filter(|_| more).map(|row| row.host.to_string());
+        Ok(Page { rows, next })
+    }
+
+    fn host_row(&self, host: &HostId) -> Result<HostRow, QueryError> {
+        let row = self.projection.chain(host, |chain| {
+            let (first, last) = (chain.records().first()?.span, chain.records().last()?.span);
+            let row = HostRow {
+                host: *host,
+                hostname: chain.hostname().cloned(),
+                batches: chain.records().len() as u64,
+                events: chain.events(),
+                runs: chain.runs(),
+                first: Moment(first.from_wall),
+                until: Moment(last.until_wall),
+                stopped: last.flags.last_before_stop,
+                clock: Clock::of(&last),
+                happened: 0,
+                lost: 0,
+                misplaced: chain.misplaced(),
+            };
+            Some((row, last.leaf))
+        });
+        let (mut row, leaf) = row
+            .flatten()
+            .ok_or_else(|| QueryError::NoSuchHost(host.to_string()))?;
+        if let Ok(header) = UnverifiedHeader::parse(&self.projection.entries().header(leaf)?) {
+            let sum = |count: fn(&SensorCounters) -> u64| header.claimed().sensors.iter().map(count).sum();
+            row.happened = sum(|counters| counters.happened);
+            row.lost = sum(|counters| counters.lost);
+        }
+        Ok(row)
+    }
+
+    /// The batches of a host, by sequence.
+    pub fn batches(&self, host: &str, paging: &Paging) -> Result<Page<BatchRow>, QueryError> {
+        let host = self.host(host)?;
+        let rows_max = paging.rows()?;
+        let from: usize = match &paging.cursor {
+            None => 0,
+            Some(text) => text.parse().map_err(|_| QueryError::BadRequest {
+                cause: "`cursor` is none that a page gave".into(),
+                remedy: "give `next` of the page before, unchanged".into(),
+            })?,
+        };
+        let records = self
+            .projection
+            .records(&host, from, from.saturating_add(rows_max));
+        let total = self
+            .projection
+            .chain(&host, |chain| chain.records().len())
+            .unwrap_or_default();
+        let end = from.saturating_add(records.len());
+        Ok(Page {
+            rows: records.iter().map(|record| BatchRow::of(&record.span)).collect(),
+            next: (end < total).then(|| end.to_string()),
+        })
+    }
+}

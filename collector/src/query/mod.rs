@@ -1,0 +1,176 @@
+//! Queries: which hosts, which instant, which entities, and how much of it at a time.
+//!
+//! Finds batches and folds states through the [`Projection`]; what follows from them is said by
+//! [`common::answer`]. Blocking, bounded: each page holds at most [`ROWS_MAX`] rows and one host's state.
+
+mod cursor;
+mod entity;
+mod error;
+mod event;
+mod filter;
+mod hosts;
+mod list;
+mod range;
+
+use std::sync::Arc;
+
+use common::{
+    answer::{
+        Caveat, Clock, Completeness, HostAnswer, LedgerPosition, Moment, Span, Unknown, Verdict, caveats,
+        watched,
+    },
+    event::Kind,
+    ids::{HostId, WallNanos},
+};
+
+pub use self::{error::QueryError, filter::Filter};
+use crate::projection::{Cut, Folded, Projection};
+
+/// Most rows of a page.
+pub const ROWS_MAX: usize = 10_000;
+/// Rows of a page where nobody says otherwise.
+pub const ROWS_DEFAULT: usize = 1_000;
+/// Most hosts a page looks at.
+const HOSTS_PER_PAGE_MAX: usize = 64;
+
+/// Answers questions about a ledger.
+#[derive(Clone)]
+pub struct Query {
+    projection: Arc<Projection>,
+}
+
+/// Which part of a list.
+#[derive(Debug, Clone, Default)]
+pub struct Paging {
+    /// Most rows; [`ROWS_DEFAULT`] where absent.
+    pub limit: Option<usize>,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+}
+
+impl Paging {
+    fn rows(&self) -> Result<usize, QueryError> {
+        match self.limit {
+            None => Ok(ROWS_DEFAULT),
+            Some(limit) if (1..=ROWS_MAX).contains(&limit) => Ok(limit),
+            Some(limit) => Err(QueryError::BadRequest {
+                cause: format!("limit {limit} is not between 1 and {ROWS_MAX}"),
+                remedy: "ask for fewer rows and follow `next`".into(),
+            }),
+        }
+    }
+}
+
+/// One host at one instant, before anything was read of it: the judgement, and the state where there is one.
+struct HostAt {
+    host: HostId,
+    cut: Cut,
+    outcome: Result<(Box<Folded>, Span), Unknown>,
+}
+
+impl Query {
+    /// Queries over a projection.
+    #[must_use]
+    pub fn new(projection: Arc<Projection>) -> Self {
+        Self { projection }
+    }
+
+    /// Takes in what was published since. Cheap when there is nothing new.
+    pub fn catch_up(&self) -> Result<u64, QueryError> {
+        Ok(self.projection.catch_up()?)
+    }
+
+    fn position(&self) -> LedgerPosition {
+        LedgerPosition {
+            origin: self.projection.entries().origin(),
+            size: self.projection.indexed(),
+        }
+    }
+
+    /// Looks at a host at an instant; its latest watched one where none is given.
+    fn look(&self, host: &HostId, at: Option<WallNanos>, kind: Kind) -> Result<HostAt, QueryError> {
+        let at = at.or_else(|| self.projection.latest(host)).unwrap_or_default();
+        let cut = self.projection.chain(host, |chain| chain.cut(at));
+        let cut = cut.ok_or_else(|| QueryError::NoSuchHost(host.to_string()))?;
+        let outcome = match (watched(at, cut.begun.as_ref(), cut.next.as_ref()), cut.begun) {
+            (Err(why), _) => Err(why),
+            (Ok(()), None) => Err(Unknown::NoBatches),
+            (Ok(()), Some(decides)) => {
+                let folded = Box::new(self.projection.state_at(host, &cut, &decides)?);
+                match self.lacks_baseline(&folded, &decides, &cut, kind) {
+                    Some(why) => Err(why),
+                    None => Ok((folded, decides)),
+                }
+            }
+        };
+        Ok(HostAt {
+            host: *host,
+            cut,
+            outcome,
+        })
+    }
+
+    /// At the beginning of a run nothing can be said of what existed before the run's baseline is complete. A
+    /// baseline that never comes is another matter: then the live events are all there is, and a caveat.
+    fn lacks_baseline(&self, folded: &Folded, decides: &Span, cut: &Cut, kind: Kind) -> Option<Unknown> {
+        let concerned = matches!(kind, Kind::Process | Kind::Listener | Kind::Connection);
+        if !concerned || folded.state.baseline(kind).is_some() {
+            return None;
+        }
+        let run = folded.state.run()?;
+        let complete = self
+            .projection
+            .baseline_after(&folded.state.host(), decides, cut, kind);
+        Some(Unknown::NoBaseline {
+            since: Moment(run.from),
+            complete: complete.map(Moment),
+        })
+    }
+
+    /// The frame around a verdict about one host.
+    fn frame<R>(&self, looked: &HostAt, verdict: Verdict<R>, kind: Kind) -> HostAnswer<R> {
+        let decides = looked.cut.begun;
+        HostAnswer {
+            host: looked.host,
+            hostname: self
+                .projection
+                .chain(&looked.host, |chain| chain.hostname().cloned())
+                .flatten(),
+            at: Some(Moment(looked.cut.at)),
+            batch: decides.map(|span| common::answer::BatchRef {
+                sequence: span.sequence,
+                leaf: span.leaf,
+            }),
+            clock: decides.as_ref().map(Clock::of),
+            verdict,
+            completeness: match &looked.outcome {
+                Ok(_) => Completeness::of(looked.caveats(kind)),
+                Err(_) => Completeness::default(),
+            },
+        }
+    }
+}
+
+impl HostAt {
+    /// What may be missing.
+    fn caveats(&self, kind: Kind) -> Vec<Caveat> {
+        let Ok((folded, span)) = &self.outcome else {
+            return Vec::new();
+        };
+        let mut found = caveats(
+            kind,
+            self.cut.at,
+            &folded.state,
+            span,
+            &folded.header,
+            &folded.later,
+        );
+        found.extend(
+            self.cut
+                .set_back_until
+                .map(|until| Caveat::ClockSetBack { until: Moment(until) }),
+        );
+        found.extend(self.cut.in_flight_ns.map(|late_ns| Caveat::InFlight { late_ns }));
+        found
+    }
+}
