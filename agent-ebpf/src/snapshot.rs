@@ -101,7 +101,8 @@ extern "C" fn iter_task(ctx: *mut TaskContext) -> i32 {
     0
 }
 
-/// Called for every TCP socket of the reader's network namespace, in whatever state.
+/// Called for every TCP socket of the reader's network namespace, in whatever state. Adds to the sockets that
+/// processes hold those that none does: closing ones, and the kernel's own.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 extern "C" fn iter_tcp(ctx: *mut TcpContext) -> i32 {
@@ -110,32 +111,45 @@ extern "C" fn iter_tcp(ctx: *mut TcpContext) -> i32 {
     if sk.is_null() {
         return 0;
     }
+    tell_socket(sk, seq);
+    0
+}
+
+/// Writes the record of a socket, unless it is none that lives.
+#[inline(always)]
+fn tell_socket(sk: *mut c_void, seq: *mut c_void) {
     let at = sk as u64;
     let now: u8 = get(at, Field::SockState);
-    // A connection in TIME_WAIT has closed, and one not yet answered is no socket of anyone's.
-    if now == state::TIME_WAIT || now > state::CLOSING || now == 0 || !is_tcp(at) {
-        return 0;
+    // A connection in TIME_WAIT has closed, one not yet answered is no socket of anyone's, and an unused socket
+    // is no connection.
+    let lives = now != 0 && now <= state::CLOSING && now != state::TIME_WAIT && now != state::CLOSE;
+    if !lives || !is_tcp(at) {
+        return;
     }
-    let note = Note { flags: tcp::flag::OPENED_BEFORE, ..Note::EMPTY };
-    let note = match note_on(sk, Some(&note)) {
+    // SAFETY: `sk` is the socket the kernel handed to this program.
+    let cookie = unsafe { bpf_get_socket_cookie(sk) };
+    let empty = Note { flags: tcp::flag::OPENED_BEFORE, ..Note::EMPTY };
+    let mut note = empty;
+    match note_on(sk, Some(&empty)) {
         Some(kept) => {
             if kept.direction == Direction::Unknown as u8 {
                 infer_direction(at, now, kept);
             }
-            *kept
+            if now == state::LISTEN {
+                // For the connections that will inherit this note.
+                kept.listener_cookie = cookie;
+            }
+            note = *kept;
         }
         None => {
             count_storage_failure();
-            Note { flags: tcp::flag::OPENED_BEFORE | tcp::flag::MEMORY_FAILED, ..Note::EMPTY }
+            note.flags |= tcp::flag::MEMORY_FAILED;
         }
-    };
-    // SAFETY: `sk` is the socket the kernel handed to this program.
-    let cookie = unsafe { bpf_get_socket_cookie(sk) };
+    }
     let mut record = describe(at, cookie, &note, now, now);
     record.header = header(Kind::TcpSnapshot, 0, size_of::<TcpRaw>() as u32, record.header.flags);
     // SAFETY: the whole record on our stack.
     unsafe { write(seq, (&raw const record).cast(), size_of::<TcpRaw>() as u32) };
-    0
 }
 
 /// Who opened a connection older than the agent, from the socket's own counters.
@@ -166,7 +180,8 @@ fn infer_direction(sk: u64, now: u8, note: &mut Note) {
     note.flags |= tcp::flag::DIRECTION_INFERRED;
 }
 
-/// Called for every open file of every process; tells the TCP sockets and notes their holder on them.
+/// Called for every open file of every process, in whatever network namespace; notes on each TCP socket who
+/// holds it, and tells both.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 extern "C" fn iter_task_file(ctx: *mut TaskFileContext) -> i32 {
@@ -186,17 +201,25 @@ extern "C" fn iter_task_file(ctx: *mut TaskFileContext) -> i32 {
     if sk.is_null() || !is_tcp(sk as u64) {
         return 0;
     }
+    tell_owner(sk, task as u64, fd, seq);
+    tell_socket(sk, seq);
+    0
+}
+
+/// Writes who holds a socket, and notes it there.
+#[inline(always)]
+fn tell_owner(sk: *mut c_void, task: u64, fd: u32, seq: *mut c_void) {
     let mut record = SocketOwnerRaw {
         header: header(Kind::SocketOwner, 0, size_of::<SocketOwnerRaw>() as u32, 0),
-        // SAFETY: `sk` is a socket, as above.
+        // SAFETY: `sk` is the socket the kernel handed to this program.
         cookie: unsafe { bpf_get_socket_cookie(sk) },
         owner_start_boot_ns: 0,
         owner_tgid: 0,
         fd,
         comm: [0; 16],
     };
-    (record.owner_tgid, record.owner_start_boot_ns) = key(task as u64);
-    copy(get(task as u64, Field::TaskLeader), Field::TaskComm, &mut record.comm);
+    (record.owner_tgid, record.owner_start_boot_ns) = key(task);
+    copy(get(task, Field::TaskLeader), Field::TaskComm, &mut record.comm);
     let note = Note { flags: tcp::flag::OPENED_BEFORE, ..Note::EMPTY };
     match note_on(sk, Some(&note)) {
         // The first holder found is kept: processes come in order of their ids, so it is mostly the parent.
@@ -211,5 +234,4 @@ extern "C" fn iter_task_file(ctx: *mut TaskFileContext) -> i32 {
     }
     // SAFETY: the whole record on our stack.
     unsafe { write(seq, (&raw const record).cast(), size_of::<SocketOwnerRaw>() as u32) };
-    0
 }

@@ -121,7 +121,7 @@ fn tcp_state(ctx: BtfTracePointContext) -> i32 {
         }
         (state::SYN_SENT, state::SYN_RECV) => return 0,
         (_, state::SYN_RECV) => {
-            inherited(sk, at);
+            inherited(sk);
             return 0;
         }
         (state::SYN_SENT | state::SYN_RECV, state::ESTABLISHED) => {
@@ -162,6 +162,11 @@ fn opened_by_current(sk: *mut c_void, direction: Direction, source: OwnerSource)
     }
     note.direction = direction as u8;
     note.owner_source = source as u8;
+    if source as u8 == OwnerSource::Listen as u8 {
+        // For the connections that will inherit this note.
+        // SAFETY: `sk` is the socket the kernel handed to this program.
+        note.listener_cookie = unsafe { bpf_get_socket_cookie(sk) };
+    }
     match note_on(sk, Some(&note)) {
         // A note from an earlier use of the same socket.
         Some(kept) => *kept = note,
@@ -169,10 +174,9 @@ fn opened_by_current(sk: *mut c_void, direction: Direction, source: OwnerSource)
     }
 }
 
-/// A socket that a listener has just made for a new connection: its note is the listener's, cloned, and so is
-/// the cookie field until the kernel resets it after this change.
+/// A socket that a listener has just made for a new connection: its note is the listener's, cloned.
 #[inline(always)]
-fn inherited(sk: *mut c_void, at: u64) {
+fn inherited(sk: *mut c_void) {
     let empty = Note::EMPTY;
     let Some(note) = note_on(sk, Some(&empty)) else {
         count_storage_failure();
@@ -181,7 +185,6 @@ fn inherited(sk: *mut c_void, at: u64) {
     if note.owner_source != OwnerSource::None as u8 {
         note.owner_source = OwnerSource::Listener as u8;
     }
-    note.listener_cookie = get(at, Field::SockCookie);
     // SAFETY: a helper without arguments.
     note.opened_boot_ns = unsafe { bpf_ktime_get_boot_ns() };
     note.established_boot_ns = 0;
@@ -218,7 +221,8 @@ pub(crate) fn describe(sk: u64, cookie: u64, note: &Note, old: u8, new: u8) -> T
     TcpRaw {
         header: Header { kind: 0, version: 0, record_bytes: 0, sequence: 0, time_boot_ns: 0, cpu: 0, flags },
         cookie,
-        listener_cookie: note.listener_cookie,
+        // A listener keeps its own there, for others.
+        listener_cookie: if note.listener_cookie == cookie { 0 } else { note.listener_cookie },
         opened_boot_ns: note.opened_boot_ns,
         established_boot_ns: note.established_boot_ns,
         bytes_sent: sent.saturating_sub(again),

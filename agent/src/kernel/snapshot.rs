@@ -3,12 +3,13 @@
 //! Take them after the live hooks are attached. A record's time says when it was read: a live record with a
 //! later time supersedes it, and one of an end supersedes it whatever its time.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 
 use aya::programs::Iter;
 use aya::programs::iter::IterLink;
-use common::abi::{self, DecodeError, RECORD_BYTES_MAX, Record};
+use common::abi::{self, Body, DecodeError, RECORD_BYTES_MAX, Record};
 
 use super::start::Hooks;
 
@@ -53,22 +54,36 @@ impl Hooks {
         self.snapshot("iter_task", sink)
     }
 
-    /// Every process that holds a TCP socket, one record for each descriptor, then every TCP socket, connected
-    /// or listening, with the owner learnt from the former; yields how many records.
+    /// Every TCP socket, connected or listening, each once, and for each descriptor of one the process that
+    /// holds it; yields how many records.
     ///
-    /// The kernel side remembers those owners, so connections that a listener older than the agent accepts
-    /// later, and the close of connections older than the agent, carry them too.
+    /// Sockets that processes hold are told in all network namespaces, with their first holder as owner; those
+    /// that none holds (closing ones, the kernel's own) in this process's namespace only.
+    ///
+    /// The kernel side remembers those owners: connections that a listener older than the agent accepts later,
+    /// and the close of connections older than the agent, carry them too.
     ///
     /// # Errors
     /// [`SnapshotError`]; records handed out before it remain true.
     pub fn snapshot_sockets(&mut self, sink: &mut dyn FnMut(Record<'_>)) -> Result<usize, SnapshotError> {
-        // Holders first: they leave their name on each socket, where the second pass finds it. A kernel that
-        // refuses them still tells the sockets, without owners.
-        let holders = match self.snapshot("iter_task_file", sink) {
+        let mut told = HashSet::new();
+        let mut records = 0;
+        let mut once = |record: Record<'_>| {
+            if let Body::Tcp(tcp) = record.body
+                && !told.insert(tcp.cookie)
+            {
+                return;
+            }
+            records += 1;
+            sink(record);
+        };
+        // A kernel that refuses to tell holders still tells the sockets, without owners.
+        match self.snapshot("iter_task_file", &mut once) {
             Err(SnapshotError::NotLoaded(_)) => 0,
             other => other?,
         };
-        Ok(holders + self.snapshot("iter_tcp", sink)?)
+        self.snapshot("iter_tcp", &mut once)?;
+        Ok(records)
     }
 
     fn snapshot(

@@ -144,7 +144,6 @@ fields! {
     SockDaddr6 = "sock"."__sk_common.skc_v6_daddr", 16, Optional;
     SockSaddr6 = "sock"."__sk_common.skc_v6_rcv_saddr", 16, Optional;
     SockNet = "sock"."__sk_common.skc_net.net", 8, Tcp;
-    SockCookie = "sock"."__sk_common.skc_cookie", 8, Tcp;
     SockFlags = "sock"."__sk_common.skc_flags", 8, Tcp;
     SockProtocol = "sock"."sk_protocol", 2, Tcp;
     SockError = "sock"."sk_err", 4, Tcp;

@@ -10,6 +10,8 @@
     reason = "helpers of tests fail by panicking, as tests do; clippy excuses only the tests themselves"
 )]
 
+mod network;
 mod process;
 mod snapshot;
+mod tcp;
 mod watch;

@@ -1,8 +1,8 @@
 //! What the tests share: a running kernel side whose stream is collected, and the programs that make events.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use agent::kernel::{Item, Kernel, Loss, Options, Totals};
@@ -166,10 +166,11 @@ pub(crate) fn program(name: &str) -> PathBuf {
     binary
 }
 
-/// A program that stands still until it is dropped.
+/// A program that runs until it is dropped.
 pub(crate) struct Standing {
     pub(crate) child: Child,
     stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Standing {
@@ -181,11 +182,18 @@ impl Standing {
             .spawn()
             .unwrap();
         let stdin = child.stdin.take();
-        let mut first = String::new();
-        let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
-        std::io::BufRead::read_line(&mut out, &mut first).unwrap();
-        child.stdout = Some(out.into_inner());
-        (Self { child, stdin }, first)
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut standing = Self { child, stdin, stdout };
+        let first = standing.line();
+        (standing, first)
+    }
+
+    /// Its next line of output.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        assert!(line.ends_with('\n'), "the program ended: {line:?}");
+        line.trim_end().to_owned()
     }
 
     /// Tells it to go on.
