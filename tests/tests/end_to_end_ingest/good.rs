@@ -1,0 +1,153 @@
+//! What a good agent gets: acknowledgements, receipts that verify, and all of it again after a restart.
+
+use common::{
+    checkpoint,
+    ids::Sequence,
+    merkle::verify_consistency,
+    note::VerifierKey,
+    receipt::Receipt,
+    session::{Message, Receipts},
+    tile::entries,
+};
+use rustix::process::Signal;
+
+use crate::{
+    peer::{Host, Session, batch},
+    process::Collector,
+};
+
+fn verifier(collector: &Collector) -> VerifierKey {
+    let text = std::fs::read_to_string(collector.layout.ledger_verifier()).unwrap();
+    VerifierKey::parse(text.trim()).unwrap()
+}
+
+/// Reads until receipts for every batch up to `last` have come; returns them with the last acknowledgement.
+async fn receipts_through(session: &mut Session, last: Sequence) -> (Vec<Receipts>, Option<Sequence>) {
+    let (mut all, mut stored) = (Vec::new(), None);
+    loop {
+        match session.next().await {
+            Some(Message::Stored { through }) => stored = Some(through),
+            Some(Message::Receipts(receipts)) => {
+                let end = receipts.proven.last().unwrap().sequence;
+                all.push(receipts);
+                if end == last {
+                    return (all, stored);
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn batches_are_stored_and_proven() {
+    let mut collector = Collector::start();
+    let mut host = Host::enrolled(1, &collector);
+    let (mut session, welcome) = Session::open(&host, &collector).await;
+    assert_eq!(welcome.next, Sequence(0));
+    let mut headers = Vec::new();
+    for n in 0..5_u8 {
+        let (header, body) = host.seal(&[vec![n; 100], vec![n; 7]]);
+        session.send(&batch(&header, body)).await;
+        headers.push(header);
+    }
+    let (receipts, stored) = receipts_through(&mut session, Sequence(4)).await;
+    assert_eq!(stored, Some(Sequence(4)), "acknowledged before proven");
+
+    let key = verifier(&collector);
+    let (mut size, mut root) = (0, common::merkle::empty_root());
+    for message in &receipts {
+        let head = checkpoint::open(&message.checkpoint, &key).unwrap();
+        verify_consistency(size, &root, head.size, &head.root, &message.consistency).unwrap();
+        for proven in &message.proven {
+            let receipt = Receipt {
+                leaf: proven.leaf,
+                proof: proven.proof.clone(),
+                checkpoint: message.checkpoint.clone(),
+            };
+            let header = &headers[usize::try_from(proven.sequence.0).unwrap()];
+            assert_eq!(receipt.verify(header.bytes(), &key).unwrap(), head);
+        }
+        (size, root) = (head.size, head.root);
+    }
+
+    // The same entries lie in the tiles for tools nobody here wrote.
+    let (status, bundle) = collector.get("/tile/entries/000.p/5");
+    assert_eq!(status, 200);
+    let read: Vec<_> = entries(&bundle).map(|entry| entry.unwrap().1.to_vec()).collect();
+    let sent: Vec<_> = headers.iter().map(|header| header.bytes().to_vec()).collect();
+    assert_eq!(read, sent);
+    assert_eq!(collector.metric("hostledger_events_stored_total"), 10);
+    assert_eq!(collector.metric("hostledger_published_leaves"), 5);
+    assert!(collector.end(Signal::TERM).success());
+}
+
+#[tokio::test]
+async fn a_restart_in_order_or_by_force_takes_the_chain_up_again() {
+    let mut collector = Collector::start();
+    let mut host = Host::enrolled(2, &collector);
+    let mut stored = Sequence(0);
+    for (round, signal) in [Signal::TERM, Signal::KILL, Signal::TERM].into_iter().enumerate() {
+        let (mut session, welcome) = Session::open(&host, &collector).await;
+        let round = u8::try_from(round).unwrap();
+        if round > 0 {
+            assert_eq!(welcome.next.0, stored.0 + 1, "what was acknowledged is there");
+            assert_eq!(welcome.head, host.head.hash);
+        }
+        for n in 0..10 {
+            let (header, body) = host.seal(&[vec![n, round]]);
+            session.send(&batch(&header, body)).await;
+        }
+        let last = host.head.next_sequence.0 - 1;
+        while stored.0 < last {
+            if let Some(Message::Stored { through }) = session.next().await {
+                stored = through;
+            }
+        }
+        let status = collector.end(signal);
+        assert_eq!(status.success(), signal == Signal::TERM, "{status:?}");
+        collector.run();
+    }
+    let (mut session, _) = Session::open(&host, &collector).await;
+    let (receipts, _) = receipts_through(&mut session, stored).await;
+    assert_eq!(
+        receipts[0].proven[0].sequence,
+        Sequence(0),
+        "receipts never fetched are made again"
+    );
+}
+
+#[tokio::test]
+async fn a_repeated_batch_is_acknowledged_again_and_stored_once() {
+    let collector = Collector::start();
+    let mut host = Host::enrolled(3, &collector);
+    let (mut session, _) = Session::open(&host, &collector).await;
+    let (header, body) = host.seal(&[vec![1, 2, 3]]);
+    for _ in 0..3 {
+        session.send(&batch(&header, body.clone())).await;
+        loop {
+            match session.next().await {
+                Some(Message::Stored { through }) => {
+                    assert_eq!(through, Sequence(0));
+                    break;
+                }
+                Some(Message::Receipts(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(collector.metric("hostledger_batches_stored_total"), 1);
+    assert_eq!(collector.metric("hostledger_batches_repeated_total"), 2);
+    assert_eq!(collector.metric("hostledger_ledger_leaves"), 1);
+}
+
+#[tokio::test]
+async fn a_newer_connection_of_a_host_takes_over() {
+    let mut collector = Collector::start();
+    let host = Host::enrolled(4, &collector);
+    let (mut first, _) = Session::open(&host, &collector).await;
+    let (_second, _) = Session::open(&host, &collector).await;
+    assert_eq!(first.refusal().await.code, common::session::RefusalCode::Replaced);
+    assert_eq!(collector.refused("replaced"), 1);
+    crate::assert_still_serves(&mut collector).await;
+}

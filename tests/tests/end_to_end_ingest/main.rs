@@ -1,0 +1,33 @@
+//! The real collector before good and bad agents: whatever is wrong is refused by name, counted, kept as
+//! evidence where it concerns a chain, and the process goes on.
+
+#![cfg(test)]
+
+mod bad_batches;
+mod bad_peers;
+mod good;
+mod peer;
+mod process;
+
+use common::{ids::Sequence, session::Message};
+
+use self::{
+    peer::{Host, Session, batch},
+    process::Collector,
+};
+
+/// Shows that the collector still serves: a new host's batch is stored.
+async fn assert_still_serves(collector: &mut Collector) {
+    assert!(collector.alive());
+    let mut host = Host::enrolled(99, collector);
+    let (mut session, welcome) = Session::open(&host, collector).await;
+    while host.head.next_sequence < welcome.next {
+        host.seal(&[vec![1]]);
+    }
+    let (header, body) = host.seal(&[vec![1]]);
+    session.send(&batch(&header, body)).await;
+    match session.next().await {
+        Some(Message::Stored { through }) => assert_eq!(through, Sequence(welcome.next.0)),
+        other => panic!("{other:?}"),
+    }
+}
