@@ -117,25 +117,21 @@ impl Desk {
             return;
         }
         let header = batch.header().bytes().to_vec();
-        let (durable_before, ..) = self.sequencer.position(&host);
-        let judged = if sequence < durable_before {
-            self.judge_again(&host, sequence, &batch)
-        } else {
-            match self.sequencer.admit(at, batch) {
-                Ok(Admission::Accepted) => {
-                    self.permits
-                        .entry(host)
-                        .or_default()
-                        .push_back((sequence, permit));
-                    return;
-                }
-                // Named once it is stored; its permit goes back, the first one's stays.
-                Ok(Admission::Waiting | Admission::Lookup(_)) => {
-                    self.metrics.batches_repeated.add(1);
-                    return;
-                }
-                Err(rejected) => Err(rejected),
+        let judged = match self.sequencer.admit(at, batch) {
+            Ok(Admission::Accepted) => {
+                self.permits
+                    .entry(host)
+                    .or_default()
+                    .push_back((sequence, permit));
+                return;
             }
+            // Named once it is stored; this permit goes back, the first one's stays.
+            Ok(Admission::Waiting) => {
+                self.metrics.batches_repeated.add(1);
+                return;
+            }
+            Ok(Admission::Lookup(batch)) => self.judge_again(&host, sequence, &batch),
+            Err(rejected) => Err(rejected),
         };
         match judged {
             Ok(()) => {
