@@ -196,10 +196,15 @@ fn check_checkpoint(storage: &dyn Storage, key: Option<&VerifierKey>, report: &m
 }
 
 /// Reads a whole object or says why not.
-pub(crate) fn read(storage: &dyn Storage, path: &str, length_max: u64) -> Result<Vec<u8>, Fault> {
-    match storage.read(path, length_max) {
-        Ok(Some(bytes)) => Ok(bytes),
-        Ok(None) => Err(Fault::of(path, Cause::Missing, "is missing")),
+fn read(storage: &dyn Storage, path: &str, length_max: u64) -> Result<Vec<u8>, Fault> {
+    let mut bytes = Vec::new();
+    read_into(storage, path, length_max, &mut bytes).map(|()| bytes)
+}
+
+fn read_into(storage: &dyn Storage, path: &str, length_max: u64, buffer: &mut Vec<u8>) -> Result<(), Fault> {
+    match storage.read_into(path, length_max, buffer) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Fault::of(path, Cause::Missing, "is missing")),
         Err(error @ StorageError::TooLong { .. }) => Err(Fault::of(path, Cause::Rot, error.to_string())),
         Err(error) => Err(Fault::of(path, Cause::Unreadable, error.to_string())),
     }

@@ -42,6 +42,10 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Up to `length` bytes of an object from `offset`, fewer where it ends; `None` when there is none.
     fn read_range(&self, path: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>, StorageError>;
 
+    /// Appends a whole object to `buffer`, which may have room from an earlier one, or says that there is none
+    /// or that it is longer than `length_max` bytes.
+    fn read_into(&self, path: &str, length_max: u64, buffer: &mut Vec<u8>) -> Result<bool, StorageError>;
+
     /// Paths of every object below the directory `prefix` (`""` for all), sorted bytewise.
     fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError>;
 
@@ -50,17 +54,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// A whole object, refused beyond `length_max` bytes; `None` when there is none.
     fn read(&self, path: &str, length_max: u64) -> Result<Option<Vec<u8>>, StorageError> {
-        let Some(length) = self.length(path)? else {
-            return Ok(None);
-        };
-        match usize::try_from(length) {
-            Ok(fits) if length <= length_max => self.read_range(path, 0, fits),
-            _ => Err(StorageError::TooLong {
-                path: path.to_owned(),
-                length,
-                length_max,
-            }),
-        }
+        let mut bytes = Vec::new();
+        Ok(self.read_into(path, length_max, &mut bytes)?.then_some(bytes))
     }
 }
 

@@ -1,11 +1,13 @@
 //! Checking one group by itself: head, checksums, and what the caller knows of headers and bodies.
 
+use std::cell::Cell;
+
 use common::{
     ids::{Hash, LeafIndex},
     merkle::leaf_hash,
 };
 
-use super::{Cause, CheckEntry, Fault, read};
+use super::{Cause, CheckEntry, Fault, read_into};
 use crate::{
     group::{GROUP_BYTES_MAX, GroupFault, Head, Place, group_path, slice},
     storage::Storage,
@@ -18,8 +20,10 @@ pub(super) struct CheckedGroup {
     pub(super) first: LeafIndex,
     /// The object.
     pub(super) path: String,
-    /// Its bytes.
-    pub(super) file: Vec<u8>,
+    /// Bytes of its file.
+    pub(super) bytes: u64,
+    /// The file up to the first body.
+    head: Vec<u8>,
     /// Its entries; empty when not even its lengths make sense.
     pub(super) places: Vec<Place>,
     /// Leaf hash of each header.
@@ -32,31 +36,44 @@ impl CheckedGroup {
     /// The header of the group's `entry`-th leaf.
     pub(super) fn header(&self, entry: usize) -> Option<(&[u8], Hash, &Place)> {
         let place = self.places.get(entry)?;
-        Some((slice(&self.file, &place.header), *self.hashes.get(entry)?, place))
+        Some((slice(&self.head, &place.header), *self.hashes.get(entry)?, place))
     }
+}
+
+thread_local! {
+    /// Each thread reads one group after another into the same memory: bodies are dropped as soon as they are
+    /// checked, and no page is asked of the system twice.
+    static FILE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Reads and checks the group whose name says `first`.
 pub(super) fn check(storage: &dyn Storage, first: LeafIndex, check_entry: CheckEntry<'_>) -> CheckedGroup {
-    let path = group_path(first);
+    // Taken, not borrowed: a caller that splits its own check over threads may bring us back here meanwhile.
+    let mut file = FILE.take();
+    file.clear();
     let mut group = CheckedGroup {
         first,
-        path: path.clone(),
-        file: Vec::new(),
+        path: group_path(first),
+        bytes: 0,
+        head: Vec::new(),
         places: Vec::new(),
         hashes: Vec::new(),
         faults: Vec::new(),
     };
-    match read(storage, &path, GROUP_BYTES_MAX) {
-        Ok(file) => group.file = file,
-        Err(fault) => {
-            group.faults.push(fault);
-            return group;
-        }
+    match read_into(storage, &group.path, GROUP_BYTES_MAX, &mut file) {
+        Ok(()) => check_file(&mut group, &file, check_entry),
+        Err(fault) => group.faults.push(fault),
     }
-    match Head::parse(&group.file, first) {
+    FILE.set(file);
+    group
+}
+
+fn check_file(group: &mut CheckedGroup, file: &[u8], check_entry: CheckEntry<'_>) {
+    let first = group.first;
+    group.bytes = file.len() as u64;
+    match Head::parse(file, first) {
         Ok(head) => {
-            check_length(&mut group, &head);
+            check_length(group, &head);
             group.places = head.places;
         }
         Err(fault) => {
@@ -66,26 +83,26 @@ pub(super) fn check(storage: &dyn Storage, first: LeafIndex, check_entry: CheckE
                 Cause::Rot
             };
             let at = fault.offset();
-            let mut found = Fault::of(&path, cause, fault.to_string()).leaf(first);
+            let mut found = Fault::of(&group.path, cause, fault.to_string()).leaf(first);
             found.offset = at;
             group.faults.push(found);
             // Lengths that still add up let the entries be judged one by one, which narrows the place.
-            group.places = Head::danger_parse_unhashed(&group.file, first)
-                .map(|head| head.places)
-                .unwrap_or_default();
+            let unhashed = Head::danger_parse_unhashed(file, first);
+            group.places = unhashed.map(|head| head.places).unwrap_or_default();
         }
     }
+    let headers_end = group.places.last().map_or(0, |place| place.header.end);
+    group.head = slice(file, &(0..headers_end)).to_vec();
     for (place, leaf) in group.places.iter().zip(first.0..) {
-        let (header, body) = (slice(&group.file, &place.header), slice(&group.file, &place.body));
+        let (header, body) = (slice(file, &place.header), slice(file, &place.body));
         group.hashes.push(leaf_hash(header));
-        let fault = check_body(&path, LeafIndex(leaf), header, body, place, check_entry);
+        let fault = check_body(&group.path, LeafIndex(leaf), header, body, place, check_entry);
         group.faults.extend(fault);
     }
-    group
 }
 
 fn check_length(group: &mut CheckedGroup, head: &Head) {
-    let found = group.file.len() as u64;
+    let found = group.bytes;
     if found == head.file_bytes {
         return;
     }

@@ -103,7 +103,7 @@ struct Block {
 impl Walk<'_> {
     fn group(&mut self, group: CheckedGroup) {
         self.report.counts.groups += 1;
-        self.report.counts.bytes += group.file.len() as u64;
+        self.report.counts.bytes += group.bytes;
         let next = self.edge.size();
         if group.first.0 < next {
             let what = format!("overlaps the groups before it, which end at leaf {next}");

@@ -6,7 +6,7 @@
 use std::{
     collections::HashSet,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, ErrorKind, IoSlice, Write},
+    io::{self, ErrorKind, IoSlice, Read, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
@@ -247,6 +247,28 @@ impl Storage for Local {
             path,
             File::open(self.root.join(path)).and_then(|file| read_at(&file, offset, length)),
         )
+    }
+
+    fn read_into(&self, path: &str, length_max: u64, buffer: &mut Vec<u8>) -> Result<bool, StorageError> {
+        let Some(file) = found(path, File::open(self.root.join(path)))? else {
+            return Ok(false);
+        };
+        let failed = |source| StorageError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let length = file.metadata().map_err(failed)?.len();
+        if length > length_max {
+            return Err(StorageError::TooLong {
+                path: path.to_owned(),
+                length,
+                length_max,
+            });
+        }
+        // One more than the length, so that the end is seen without growing the buffer.
+        buffer.reserve(usize::try_from(length).unwrap_or(0).saturating_add(1));
+        file.take(length_max).read_to_end(buffer).map_err(failed)?;
+        Ok(true)
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {

@@ -234,6 +234,24 @@ impl Storage for Memory {
         }))
     }
 
+    fn read_into(&self, path: &str, length_max: u64, buffer: &mut Vec<u8>) -> Result<bool, StorageError> {
+        let inner = self.lock();
+        inner.alive(path, "read")?;
+        let Some(bytes) = inner.live.get(path) else {
+            return Ok(false);
+        };
+        let length = bytes.len() as u64;
+        if length > length_max {
+            return Err(StorageError::TooLong {
+                path: path.to_owned(),
+                length,
+                length_max,
+            });
+        }
+        buffer.extend_from_slice(bytes);
+        Ok(true)
+    }
+
     fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
         let inner = self.lock();
         inner.alive(prefix, "list")?;
