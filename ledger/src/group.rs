@@ -2,7 +2,8 @@
 //!
 //! A group is both the write-ahead record and the only store of bodies. Its head (counts, lengths, body
 //! checksums, headers) ends in a SHA-256 of itself, so that a start reads heads alone and trusts them; each
-//! body has a CRC-32 that tells rot, while its header tells forgery. Layout: `docs/format/ledger.md`.
+//! body has a CRC-32 that tells rot, while its header tells forgery (`docs/adr/0007-what-covers-a-body.md`).
+//! Layout: `docs/format/ledger.md`.
 
 use std::ops::Range;
 
