@@ -4,6 +4,8 @@
 
 mod bench;
 mod build;
+mod demo;
+mod fleet;
 mod paths;
 mod setup;
 mod shell;
@@ -32,6 +34,8 @@ enum Task {
     Setup(setup::Options),
     /// Run every test and check, and count them by kind.
     Test(test::Options),
+    /// Show it: real kernel events, a workload, answers about the past, a proof.
+    Demo(demo::Options),
     /// Measure, beside auditd and plain SHA-256, and write the report.
     Bench(bench::Options),
     /// Run the demo's workload alone, or one of its roles.
@@ -56,6 +60,7 @@ fn perform(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Task::Setup(options) => setup::command(&paths, &options),
         Task::Test(options) => test::command(&paths, &options),
+        Task::Demo(options) => demo::command(&paths, &options),
         Task::Bench(options) => bench::command(&paths, &options),
         Task::Workload(options) => workload::command(&options),
         Task::Tidy => tidy::command(&paths),

@@ -72,7 +72,6 @@ pub(super) struct Bpf {
 }
 
 /// Adds up the BPF programs and maps that a process holds.
-#[expect(dead_code, reason = "read once the agent with its sensors is measured")]
 pub(super) fn bpf(process: u32) -> Result<Bpf> {
     let mut sum = Bpf::default();
     let mut seen = Vec::new();

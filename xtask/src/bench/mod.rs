@@ -5,6 +5,7 @@
 
 mod auditd;
 mod cpu;
+mod ingest;
 mod load;
 mod report;
 mod watch;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::build::{self, Profile};
 use crate::paths::Paths;
 use crate::setup::{self, Purpose};
 use crate::shell::{is_root, note, seconds, step};
@@ -45,7 +47,11 @@ pub(crate) fn command(paths: &Paths, options: &Options) -> Result<()> {
     if !is_root() {
         bail!("the bench loads eBPF programs and runs auditd: run it as root");
     }
-    let _tools = setup::setup(paths, Purpose::Bench)?;
+    let tools = setup::setup(paths, Purpose::Bench)?;
+    let object = step("build: eBPF programs", || build::build_ebpf(paths, &tools))?;
+    let programs = step("build: agent, collector, command line, optimised", || {
+        build::build_programs(paths, &object, Profile::Release)
+    })?;
     let folder = paths.target.join("bench");
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
@@ -63,7 +69,19 @@ pub(crate) fn command(paths: &Paths, options: &Options) -> Result<()> {
         measure(&auditd, options, &mut report)
     })?;
     drop(auditd);
+    let ours = step("bench: start collector and agent", || {
+        Watcher::ours(&programs, &folder.join("ours"))
+    })?;
+    step("bench: the load under hostledger", || {
+        measure(&ours, options, &mut report)
+    })?;
     drop(statistics);
+    let Watcher::Ours(fleet) = ours else {
+        bail!("the watcher changed its kind")
+    };
+    step("bench: a backlog taken in, verification, storage", || {
+        ingest::measure(paths, fleet, &mut report)
+    })?;
     let file = paths.root.join(&options.report);
     std::fs::write(&file, report.text())?;
     println!("report written to {}", options.report);

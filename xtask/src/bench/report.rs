@@ -86,6 +86,28 @@ impl Report {
         }
     }
 
+    /// Our watching beside auditd's, load by load.
+    fn comparison(&self) -> String {
+        let mut text = String::from(
+            "\nGoal: at most 1/5 of auditd's.\n\n| load | rate | hostledger / auditd |\n| --- | --- | --- |\n",
+        );
+        for ours in self.rows.iter().filter(|row| row.watcher == "hostledger") {
+            let theirs = self.rows.iter().find(|row| {
+                row.watcher == "auditd" && row.load.kind == ours.load.kind && row.load.rate == ours.load.rate
+            });
+            if let Some(theirs) = theirs {
+                let _ = writeln!(
+                    text,
+                    "| {} | {} | {:.2} |",
+                    ours.load.kind.name(),
+                    rate(&ours.load),
+                    ours.each() / theirs.each()
+                );
+            }
+        }
+        text
+    }
+
     /// The whole text.
     pub(super) fn text(&self) -> String {
         let mut text = String::from("# Measurements\n\n");
@@ -103,12 +125,14 @@ impl Report {
              | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         );
         for row in &self.rows {
-            let parts: Vec<String> = row
-                .cost
-                .parts
-                .iter()
-                .map(|(name, time)| format!("{name} {:.0}", micros(*time, row.load.count)))
-                .collect();
+            let shown = |part: &(&str, Duration)| format!("{} {:.0}", part.0, micros(part.1, row.load.count));
+            let mut parts: Vec<String> = row.cost.parts.iter().map(shown).collect();
+            parts.extend(
+                row.cost
+                    .apart
+                    .iter()
+                    .map(|part| format!("apart: {}", shown(part))),
+            );
             let _ = writeln!(
                 text,
                 "| {} | {} | {} | {:.0}/s | {:.0} | {} | {:.0} | {} | {} |",
@@ -123,6 +147,7 @@ impl Report {
                 row.other_forks,
             );
         }
+        text.push_str(&self.comparison());
         for (heading, lines) in [("Memory", &self.memory), ("Recorded", &self.recorded)] {
             let _ = writeln!(text, "\n## {heading}\n");
             for line in lines {

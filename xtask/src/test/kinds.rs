@@ -59,7 +59,7 @@ impl Kind {
 
     /// True where the test runs the three programs.
     pub(crate) fn needs_programs(self) -> bool {
-        matches!(self, Self::Oracle | Self::Fault | Self::Kernel | Self::EndToEnd)
+        matches!(self, Self::Fault | Self::EndToEnd)
     }
 
     /// True where two tests at a time would see each other: they share a kernel.

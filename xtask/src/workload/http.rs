@@ -27,6 +27,10 @@ pub(crate) struct Exchange {
     pub(crate) sent: u64,
     /// Bytes from server to client.
     pub(crate) received: u64,
+    /// The client's process id.
+    pub(crate) client_process: u32,
+    /// The server's process id.
+    pub(crate) server_process: u32,
     /// Where, for the reader.
     pub(crate) place: String,
 }
@@ -43,7 +47,7 @@ impl fmt::Display for Exchange {
 
 impl Exchange {
     /// Reads the line that a client role prints.
-    pub(super) fn read(line: &str, place: &str) -> Result<Self> {
+    pub(super) fn read(line: &str, [client_process, server_process]: [u32; 2], place: &str) -> Result<Self> {
         let words: Vec<&str> = line.split(' ').collect();
         let ["fetched", client, server, sent, received] = words[..] else {
             bail!("a client of the workload said {line:?}");
@@ -53,6 +57,8 @@ impl Exchange {
             server: server.parse()?,
             sent: sent.parse()?,
             received: received.parse()?,
+            client_process,
+            server_process,
             place: place.to_owned(),
         })
     }
@@ -146,10 +152,10 @@ mod tests {
 
     #[test]
     fn a_client_line_is_read_and_another_refused() {
-        let exchange = Exchange::read("fetched 127.0.0.1:5 [::1]:80 40 1000", "loopback").unwrap();
+        let exchange = Exchange::read("fetched 127.0.0.1:5 [::1]:80 40 1000", [1, 2], "loopback").unwrap();
         assert_eq!((exchange.sent, exchange.received), (40, 1000));
-        assert!(Exchange::read("fetched nothing", "loopback").is_err());
-        assert!(Exchange::read("", "loopback").is_err());
+        assert!(Exchange::read("fetched nothing", [1, 2], "loopback").is_err());
+        assert!(Exchange::read("", [1, 2], "loopback").is_err());
     }
 
     #[test]

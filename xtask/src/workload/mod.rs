@@ -17,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
+pub(crate) use http::Exchange;
 use network::Namespaces;
 use tree::Tree;
 
@@ -84,7 +85,7 @@ pub(crate) fn command(options: &Options) -> Result<()> {
 #[derive(Debug)]
 pub(crate) struct Workload {
     /// What each client exchanged with its server.
-    pub(crate) exchanges: Vec<http::Exchange>,
+    pub(crate) exchanges: Vec<Exchange>,
     /// Process ids with what they are, for the reader of a report.
     pub(crate) processes: Vec<(u32, String)>,
     // Stopped in this order: clients, servers, tree, and with the last process the namespaces.
@@ -125,7 +126,8 @@ impl Workload {
                 let address = server.line()?.strip_prefix("listening ").map(str::to_owned);
                 let address = address.context("the server did not say where it listens")?;
                 let mut client = Helper::start(&enter, &["fetch", &address, &bytes.to_string()])?;
-                exchanges.push(http::Exchange::read(&client.line()?, place)?);
+                let ids = [client.id(), server.id()];
+                exchanges.push(Exchange::read(&client.line()?, ids, place)?);
                 processes.push((client.id(), format!("HTTP client, {place}")));
                 clients.push(client);
             }
