@@ -79,6 +79,12 @@ impl Layout {
         self.ledger().join("ledger.vkey")
     }
 
+    /// The ledger's latest checkpoint.
+    #[must_use]
+    pub fn checkpoint(&self) -> PathBuf {
+        self.ledger().join("log/checkpoint")
+    }
+
     /// Registered hosts.
     #[must_use]
     pub fn hosts(&self) -> PathBuf {

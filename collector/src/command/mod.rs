@@ -7,6 +7,8 @@ mod enrol;
 mod init;
 mod run;
 mod settings;
+mod status;
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 
@@ -17,6 +19,8 @@ use crate::{config::ConfigError, layout::Layout};
 
 /// Exit code for a failure.
 const FAILURE: u8 = 1;
+/// Exit code for a ledger that is not what was signed.
+const TAMPERED: u8 = 4;
 /// Exit code for a configuration that cannot be used.
 const BAD_CONFIG: u8 = 78;
 
@@ -49,6 +53,11 @@ enum Command {
     Enrol(enrol::Enrol),
     /// Serve agents and readers until SIGTERM or SIGINT.
     Run(run::Run),
+    /// Say what the directory holds and whether a collector runs in it.
+    Status(status::Status),
+    /// Check every byte of a ledger, offline; exit code 4 when it is not sound.
+    #[command(visible_alias = "fsck")]
+    Verify(verify::Verify),
 }
 
 /// What a subcommand printed, or why it failed.
@@ -62,6 +71,8 @@ impl Cli {
             Command::Init(command) => command.run(),
             Command::Enrol(command) => command.run(),
             Command::Run(command) => command.run(),
+            Command::Status(command) => command.run(),
+            Command::Verify(command) => command.run(),
         };
         outcome.unwrap_or_else(|error| {
             eprintln!("hostledger-collector: {error:#}");

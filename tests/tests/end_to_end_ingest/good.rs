@@ -80,6 +80,35 @@ async fn batches_are_stored_and_proven() {
     assert_eq!(collector.metric("hostledger_events_stored_total"), 10);
     assert_eq!(collector.metric("hostledger_published_leaves"), 5);
     assert!(collector.end(Signal::TERM).success());
+
+    let (code, report) = collector.verify();
+    assert_eq!(code, Some(0), "{report}");
+    assert_eq!(report["hosts"][0]["batches"], 5);
+    assert_eq!(report["hosts"][0]["events"], 10);
+    flip_last_byte(&collector.layout.ledger().join("groups"));
+    let (code, report) = collector.verify();
+    assert_eq!(code, Some(4), "{report}");
+    let what = report["faults"][0]["what"].as_str().unwrap();
+    assert!(what.contains("event 9 of the host"), "{what}");
+}
+
+/// Flips a bit of the last byte of the last file: the end of the last event.
+fn flip_last_byte(groups: &std::path::Path) {
+    let mut paths = vec![groups.to_owned()];
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            let mut below: Vec<_> = std::fs::read_dir(&path)
+                .unwrap()
+                .map(|e| e.unwrap().path())
+                .collect();
+            below.sort();
+            paths.push(below.pop().unwrap());
+        } else {
+            let mut bytes = std::fs::read(&path).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
 }
 
 #[tokio::test]
@@ -106,6 +135,8 @@ async fn a_restart_in_order_or_by_force_takes_the_chain_up_again() {
         }
         let status = collector.end(signal);
         assert_eq!(status.success(), signal == Signal::TERM, "{status:?}");
+        let (code, report) = collector.verify();
+        assert_eq!(code, Some(0), "{report}");
         collector.run();
     }
     let (mut session, _) = Session::open(&host, &collector).await;

@@ -126,6 +126,13 @@ impl Collector {
         child.wait().unwrap()
     }
 
+    /// Exit code and report of the offline check of its ledger.
+    pub(crate) fn verify(&self) -> (Option<i32>, serde_json::Value) {
+        let dir = self.layout.ledger();
+        let done = command(&["verify", "--json", "--dir", dir.to_str().unwrap()]);
+        (done.status.code(), serde_json::from_slice(&done.stdout).unwrap())
+    }
+
     /// Whether the process runs.
     pub(crate) fn alive(&mut self) -> bool {
         self.child.as_mut().unwrap().try_wait().unwrap().is_none()

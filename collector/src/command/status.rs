@@ -1,0 +1,108 @@
+//! `status`: what a collector's directory holds and whether one runs in it.
+
+use std::process::ExitCode;
+
+use common::checkpoint;
+use serde_json::json;
+
+use super::{Dir, Outcome, print};
+use crate::{
+    files,
+    layout::Layout,
+    registry::{self, Registration},
+    service::RunningFile,
+};
+
+/// Longest small file read, bytes.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Arguments of `status`.
+#[derive(clap::Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    dir: Dir,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    pub(super) fn run(self) -> Outcome {
+        let layout = self.dir.layout();
+        let hosts = registry::list(&layout)?;
+        let running = running(&layout);
+        let head = head(&layout);
+        let value = json!({
+            "running": running,
+            "checkpoint": head.as_ref().map(|head| json!({
+                "origin": head.origin,
+                "size": head.size,
+                "root": head.root,
+            })),
+            "hosts": hosts,
+            "evidence": evidence(&layout),
+        });
+        print(self.json, &value, || {
+            let mut lines = vec![match &running {
+                Some(at) => format!(
+                    "running as process {}, ingest {}, http {}",
+                    at.pid, at.ingest, at.http
+                ),
+                None => "not running".to_owned(),
+            }];
+            lines.push(match &head {
+                Some(head) => format!("checkpoint {} size {} root {}", head.origin, head.size, head.root),
+                None => "no checkpoint that verifies under ledger.vkey".to_owned(),
+            });
+            lines.push(format!("{} items of evidence", evidence(&layout)));
+            lines.push(format!("{} hosts registered", hosts.len()));
+            lines.extend(hosts.iter().map(line));
+            lines.join("\n")
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn line(host: &Registration) -> String {
+    let until = host
+        .certificates
+        .last()
+        .map_or("none", |certificate| certificate.not_after.as_str());
+    format!("  {} {:?}, certificate until {until}", host.host, host.name)
+}
+
+/// The running collector, if the process that says so is still there.
+fn running(layout: &Layout) -> Option<RunningFile> {
+    let text = files::read_text(&layout.running(), FILE_BYTES_MAX).ok()?;
+    let at: RunningFile = serde_json::from_str(&text).ok()?;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(at.pid).ok()?)?;
+    match rustix::process::test_kill_process(pid) {
+        // Somebody else's process is a process too.
+        Ok(()) | Err(rustix::io::Errno::PERM) => Some(at),
+        Err(_) => None,
+    }
+}
+
+fn head(layout: &Layout) -> Option<checkpoint::Checkpoint> {
+    let key = files::read_text(&layout.ledger_verifier(), FILE_BYTES_MAX).ok()?;
+    let key = common::note::VerifierKey::parse(key.trim()).ok()?;
+    let note = files::read_text(&layout.checkpoint(), FILE_BYTES_MAX).ok()?;
+    checkpoint::open(note.as_bytes(), &key).ok()
+}
+
+/// Items of evidence kept.
+fn evidence(layout: &Layout) -> usize {
+    let hosts = std::fs::read_dir(layout.evidence())
+        .into_iter()
+        .flatten()
+        .flatten();
+    hosts
+        .filter_map(|host| std::fs::read_dir(host.path()).ok())
+        .flat_map(|files| files.flatten())
+        .filter(|file| {
+            file.path()
+                .extension()
+                .is_some_and(|extension| extension == "json")
+        })
+        .count()
+}
