@@ -8,7 +8,9 @@
 mod prove;
 mod verify;
 
-pub use prove::{Nodes, consistency_proof, consistency_proof_from, inclusion_proof, inclusion_proof_from};
+pub use prove::{
+    Nodes, consistency_proof, consistency_proof_from, inclusion_proof, inclusion_proof_from, root_from,
+};
 pub use verify::{ProofError, root_from_inclusion, verify_consistency, verify_inclusion};
 
 use alloc::vec::Vec;

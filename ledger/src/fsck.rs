@@ -51,20 +51,21 @@ impl std::fmt::Debug for Options<'_> {
     }
 }
 
-/// Checks the ledger in `storage`, which nobody should be writing meanwhile: a writer's latest leaves would
-/// be noted as not yet under a checkpoint.
+/// Checks the ledger in `storage`. A writer may go on meanwhile: what it adds is left out of the check.
 #[must_use]
 pub fn run(storage: &dyn Storage, options: &Options<'_>, check_entry: CheckEntry<'_>) -> Report {
     let mut report = Report::default();
-    let inventory = match storage.list("") {
-        Ok(paths) => take_inventory(storage, paths, &mut report),
+    // In the reverse of the order in which a writer makes them durable, so that whatever one step has seen, the
+    // next sees all that it rests on: checkpoint, tiles, groups.
+    let key = check_key(storage, options.key, &mut report);
+    let head = check_checkpoint(storage, key.as_ref(), &mut report);
+    let inventory = match storage.list(LOG).and_then(|log| Ok((log, storage.list("")?))) {
+        Ok((log, all)) => take_inventory(storage, log, all, &mut report),
         Err(error) => {
             report.fault(Fault::of("", Cause::Unreadable, error.to_string()));
             return report;
         }
     };
-    let key = check_key(storage, options.key, &mut report);
-    let head = check_checkpoint(storage, key.as_ref(), &mut report);
     walk::run(storage, inventory, &head, options, check_entry, &mut report);
     report
 }
@@ -78,9 +79,18 @@ pub(crate) struct Inventory {
     resources: BTreeMap<TilePath, Vec<u16>>,
 }
 
-fn take_inventory(storage: &dyn Storage, paths: Vec<String>, report: &mut Report) -> Inventory {
+fn take_inventory(
+    storage: &dyn Storage,
+    log: Vec<String>,
+    all: Vec<String>,
+    report: &mut Report,
+) -> Inventory {
     let mut inventory = Inventory::default();
-    for path in paths {
+    let below_log = |path: &String| path.strip_prefix(LOG).is_some_and(|rest| rest.starts_with('/'));
+    for path in log
+        .into_iter()
+        .chain(all.into_iter().filter(|path| !below_log(path)))
+    {
         if let Some(first) = parse_group_path(&path) {
             inventory.groups.push(first);
             continue;

@@ -8,7 +8,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use common::{
     checkpoint::Checkpoint,
     ids::{Hash, HostId, LeafIndex, Sequence, WallNanos},
-    merkle::{ProofError, consistency_proof_from, inclusion_proof_from, leaf_hash, verify_inclusion},
+    merkle::{
+        ProofError, consistency_proof_from, inclusion_proof_from, leaf_hash, root_from, verify_consistency,
+        verify_inclusion,
+    },
     note::VerifierKey,
     receipt::Receipt,
     tile::{Kind, TILE_WIDTH, TilePath},
@@ -86,6 +89,16 @@ pub enum ReadError {
     Unprovable {
         /// The leaf.
         leaf: LeafIndex,
+        /// How the proof fails.
+        why: ProofError,
+    },
+    /// The tiles do not lead from the one size to the other.
+    #[error("tiles do not prove {new} leaves to extend {old}: {why}; run `hostledger verify`")]
+    Inconsistent {
+        /// Earlier size.
+        old: u64,
+        /// Later size.
+        new: u64,
         /// How the proof fails.
         why: ProofError,
     },
@@ -223,12 +236,17 @@ impl Reader {
 
     /// The proof that the ledger of `new` leaves extends that of `old`, both at most the published size.
     pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, ReadError> {
-        let size = self.published().checkpoint.size;
+        let Checkpoint { size, root, .. } = self.published().checkpoint;
         let none = ReadError::NoSuchSize { old, new, size };
         if new > size {
             return Err(none);
         }
-        consistency_proof_from(&self.shared.tiles.tree(new), old, new)?.ok_or(none)
+        let tree = self.shared.tiles.tree(size);
+        let proof = consistency_proof_from(&tree, old, new)?.ok_or(none)?;
+        let new_root = if new == size { root } else { root_from(&tree, new)? };
+        verify_consistency(old, &root_from(&tree, old)?, new, &new_root, &proof)
+            .map_err(|why| ReadError::Inconsistent { old, new, why })?;
+        Ok(proof)
     }
 
     /// The bytes of a resource of the tlog-tiles interface, `checkpoint` or `tile/…`, for whoever serves it;
@@ -246,6 +264,11 @@ impl Reader {
             Kind::Entries => BUNDLE_BYTES_MAX,
         };
         self.shared.storage.read(&object_path(path), length_max)
+    }
+
+    /// Drops cached tiles, so that the next proof sees what is stored now.
+    pub fn forget_tiles(&self) {
+        self.shared.tiles.forget();
     }
 
     fn location(&self, leaf: LeafIndex) -> Result<Location, ReadError> {

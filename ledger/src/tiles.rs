@@ -99,6 +99,11 @@ impl TileStore {
         Ok(hashes)
     }
 
+    /// Drops what is cached.
+    pub fn forget(&self) {
+        self.cache().clear();
+    }
+
     /// The bytes at `path` or of the full resource in its place, and which of the two it was.
     pub(crate) fn bytes(&self, path: TilePath, length_max: u64) -> Result<(Vec<u8>, TilePath), TileError> {
         for candidate in [path, path.full()] {

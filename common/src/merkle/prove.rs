@@ -75,6 +75,11 @@ pub fn consistency_proof_from<N: Nodes>(
     Ok(Some(proof))
 }
 
+/// Root of the tree's first `size` leaves.
+pub fn root_from<N: Nodes>(nodes: &N, size: u64) -> Result<Hash, N::Error> {
+    subtree(nodes, 0, size)
+}
+
 /// [`inclusion_proof_from`] over leaf hashes in memory; `None` when `index` is outside.
 #[must_use]
 pub fn inclusion_proof(leaves: &[Hash], index: usize) -> Option<Vec<Hash>> {

@@ -286,6 +286,8 @@ impl Walk<'_> {
         let object = object_path(path);
         let found = match read(self.storage, &object, length_max(path.kind)) {
             Ok(found) => found,
+            // A writer at work removes a partial form once the full one is there.
+            Err(fault) if fault.cause == Cause::Missing && self.has_full(path) => return,
             Err(fault) => return self.report.fault(fault),
         };
         self.report.counts.resources += 1;
@@ -303,6 +305,11 @@ impl Walk<'_> {
         let mut fault = Fault::of(&object, cause, what).at(at);
         fault.leaf = leaf;
         self.report.fault(fault);
+    }
+
+    fn has_full(&self, path: TilePath) -> bool {
+        let full = self.storage.length(&object_path(path.full()));
+        !path.is_full() && full.is_ok_and(|length| length.is_some())
     }
 
     /// Compares what the end of the walk leaves partial, and names what nothing accounts for.

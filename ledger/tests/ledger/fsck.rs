@@ -291,3 +291,41 @@ fn a_sound_ledger_on_disk_raises_no_alarm_at_any_size() {
         assert_eq!(report.counts.leaves, next);
     }
 }
+
+#[test]
+fn a_ledger_that_grows_while_it_is_checked_raises_no_alarm() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = std::sync::Arc::new(Local::open_writer(dir.path()).unwrap());
+    let (mut ledger, _) = ledger::Ledger::open(storage, key(), crate::support::describe).unwrap();
+    let writing = std::sync::atomic::AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut next = 0;
+            for count in [7, 90, 3, 60].into_iter().cycle().take(60) {
+                append(&mut ledger, next, count).unwrap();
+                ledger.integrate_and_publish().unwrap();
+                next += count;
+            }
+            writing.store(false, std::sync::atomic::Ordering::Relaxed);
+        });
+        let mut checks = 0;
+        while writing.load(std::sync::atomic::Ordering::Relaxed) || checks == 0 {
+            let reader = Local::open_reader(dir.path()).unwrap();
+            let report = check_ledger(&reader);
+            assert!(report.is_sound(), "{:?}", report.faults);
+            checks += 1;
+        }
+        println!("{checks} checks of a growing ledger");
+    });
+}
+
+#[test]
+fn golden_objects_of_a_small_ledger() {
+    let memory = ledger_of(&[2, 300]);
+    let mut listing = String::new();
+    for path in memory.list("").unwrap() {
+        let bytes = bytes_of(&memory, &path);
+        listing += &format!("{path} {} {}\n", bytes.len(), common::ids::Hash::of(&bytes));
+    }
+    insta::assert_snapshot!(listing);
+}

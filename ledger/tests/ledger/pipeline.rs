@@ -230,3 +230,29 @@ fn reading_names_what_rotted() {
         Err(ReadError::Missing { .. })
     ));
 }
+
+#[test]
+fn proofs_over_rotten_tiles_do_not_leave() {
+    let memory = Memory::new();
+    let (mut ledger, _) = open(memory.clone()).unwrap();
+    append(&mut ledger, 0, 20).unwrap();
+    ledger.integrate_and_publish().unwrap();
+    let reader = ledger.reader();
+    reader.receipt(LeafIndex(9)).unwrap();
+    reader.consistency(7, 20).unwrap();
+    let mut tile = memory.read("log/tile/0/000.p/20", 1 << 20).unwrap().unwrap();
+    tile[5] ^= 1;
+    memory.tamper("log/tile/0/000.p/20", Some(&tile));
+    reader.forget_tiles();
+    assert!(matches!(
+        reader.receipt(LeafIndex(9)),
+        Err(ReadError::Unprovable { .. })
+    ));
+    assert!(matches!(
+        reader.consistency(7, 20),
+        Err(ReadError::Inconsistent { .. })
+    ));
+    memory.tamper("log/tile/0/000.p/20", None);
+    reader.forget_tiles();
+    assert!(matches!(reader.receipt(LeafIndex(9)), Err(ReadError::Tile(_))));
+}
