@@ -50,7 +50,11 @@ pub(crate) fn offset(field: Field) -> u32 {
 #[inline(always)]
 pub(crate) fn address(base: u64, field: Field) -> u64 {
     let offset = offset(field);
-    if base == 0 || offset == ABSENT { 0 } else { base + offset as u64 }
+    if base == 0 || offset == ABSENT {
+        0
+    } else {
+        base + offset as u64
+    }
 }
 
 /// The number at an address; zero if it cannot be read.
@@ -70,6 +74,21 @@ pub(crate) fn load<T: Number>(at: u64) -> T {
 #[inline(always)]
 pub(crate) fn get<T: Number>(base: u64, field: Field) -> T {
     load(address(base, field))
+}
+
+/// The value of a field in the structure at `base`, which must be a pointer that the kernel handed out with its
+/// type (a hook's argument, or what such a structure points to); zero if the field is missing.
+///
+/// One instruction instead of a helper's call. The verifier compares offset and width with the kernel's types,
+/// and the kernel turns a fault into zero.
+#[inline(always)]
+pub(crate) fn peek<T: Number>(base: u64, field: Field) -> T {
+    let offset = offset(field);
+    if base == 0 || offset == ABSENT {
+        return T::ZERO;
+    }
+    // SAFETY: checked by the verifier as described; volatile keeps the compiler from moving or widening it.
+    unsafe { ((base + offset as u64) as *const T).read_volatile() }
 }
 
 /// Copies `N` bytes from a field into `to`; leaves it alone if the field is missing.

@@ -1,6 +1,6 @@
 //! Process hooks: fork, exec and exit of thread groups; threads are never counted.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_map_update_elem, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::{bpf_map_update_elem, bpf_probe_read_user};
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{LruHashMap, PerCpuArray};
 use aya_ebpf::programs::BtfTracePointContext;
@@ -8,7 +8,7 @@ use common::abi::Kind;
 use common::abi::fields::Field;
 use common::abi::process::flag;
 
-use crate::kernel::{exit_tells_last, get};
+use crate::kernel::{exit_tells_last, peek};
 use crate::ring::number;
 use crate::task::{Progress, Scratch, key};
 
@@ -32,7 +32,7 @@ const BPF_NOEXIST: u64 = 1;
 #[btf_tracepoint(function = "sched_process_fork")]
 fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let child: u64 = ctx.arg(1);
-    if get::<u32>(child, Field::TaskPid) != get::<u32>(child, Field::TaskTgid) {
+    if peek::<u32>(child, Field::TaskPid) != peek::<u32>(child, Field::TaskTgid) {
         return 0;
     }
     let (Some(numbered), Some(scratch)) = (number(Kind::ProcessFork), SCRATCH_FORK.get_ptr_mut(0)) else {
@@ -40,15 +40,17 @@ fn process_fork(ctx: BtfTracePointContext) -> i32 {
     };
     // SAFETY: the slot is this CPU's and this program's own.
     let scratch = unsafe { &mut *scratch };
-    let mut progress = Progress { used: 0, flags: scratch.fill(child) };
-    let mm: u64 = get(child, Field::TaskMm);
+    let mut progress = Progress {
+        used: 0,
+        flags: scratch.fill(child),
+    };
+    let mm: u64 = peek(child, Field::TaskMm);
     if mm == 0 {
         progress.flags |= flag::NO_MEMORY;
     } else {
         progress = scratch.add_paths(child, mm, progress);
-        // SAFETY: a helper without arguments.
-        let parent_mm: u64 = get(unsafe { bpf_get_current_task() }, Field::TaskMm);
-        if parent_mm == mm {
+        let parent: u64 = ctx.arg(0);
+        if peek::<u64>(parent, Field::TaskMm) == mm {
             progress.flags |= flag::SHARED_MEMORY;
         }
         progress = scratch.add_arguments(mm, progress, read_current);
@@ -71,15 +73,18 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
     };
     // SAFETY: the slot is this CPU's and this program's own.
     let scratch = unsafe { &mut *scratch };
-    let mut progress = Progress { used: 0, flags: scratch.fill(task) };
+    let mut progress = Progress {
+        used: 0,
+        flags: scratch.fill(task),
+    };
     scratch.raw.old_tid = old_tid;
     if old_tid != scratch.raw.tid {
         progress.flags |= flag::EXEC_BY_THREAD;
     }
-    let mm: u64 = get(task, Field::TaskMm);
+    let mm: u64 = peek(task, Field::TaskMm);
     progress = scratch.add_paths(task, mm, progress);
-    let file: u64 = get(bprm, Field::BprmFilename);
-    let interpreter: u64 = get(bprm, Field::BprmInterp);
+    let file: u64 = peek(bprm, Field::BprmFilename);
+    let interpreter: u64 = peek(bprm, Field::BprmInterp);
     scratch.raw.file_bytes = scratch.add_name(file, &mut progress);
     // For a script the kernel puts another string there; otherwise both are the same one.
     if interpreter != file {
@@ -97,12 +102,12 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let task: u64 = ctx.arg(0);
-    let signal: u64 = get(task, Field::TaskSignal);
+    let signal: u64 = peek(task, Field::TaskSignal);
     if exit_tells_last() == 1 {
         if ctx.arg::<u8>(1) == 0 {
             return 0;
         }
-    } else if get::<u32>(signal, Field::SignalLive) != 0 || !first_to_end(task) {
+    } else if peek::<u32>(signal, Field::SignalLive) != 0 || !first_to_end(task) {
         return 0;
     }
     let (Some(numbered), Some(scratch)) = (number(Kind::ProcessExit), SCRATCH_EXIT.get_ptr_mut(0)) else {
@@ -110,12 +115,15 @@ fn process_exit(ctx: BtfTracePointContext) -> i32 {
     };
     // SAFETY: the slot is this CPU's and this program's own.
     let scratch = unsafe { &mut *scratch };
-    let progress = Progress { used: 0, flags: scratch.fill(task) };
+    let progress = Progress {
+        used: 0,
+        flags: scratch.fill(task),
+    };
     // What a parent gets from wait: the group's code if anything ended the whole group, else the leader's own.
-    scratch.raw.wait_status = if get::<u32>(signal, Field::SignalFlags) & SIGNAL_GROUP_EXIT != 0 {
-        get(signal, Field::SignalGroupExitCode)
+    scratch.raw.wait_status = if peek::<u32>(signal, Field::SignalFlags) & SIGNAL_GROUP_EXIT != 0 {
+        peek(signal, Field::SignalGroupExitCode)
     } else {
-        get(get(task, Field::TaskLeader), Field::TaskExitCode)
+        peek(peek(task, Field::TaskLeader), Field::TaskExitCode)
     };
     let bytes = Scratch::record_bytes(progress);
     scratch.raw.header = numbered.header(bytes, progress.flags);

@@ -46,7 +46,11 @@ pub(crate) fn number(kind: Kind) -> Option<Numbered> {
         (*counter)[0] += 1;
         (*counter)[0]
     };
-    Some(Numbered { counter, sequence, kind })
+    Some(Numbered {
+        counter,
+        sequence,
+        kind,
+    })
 }
 
 impl Numbered {
@@ -81,7 +85,11 @@ impl Numbered {
 #[inline(always)]
 fn wake(waiting: u64) -> u64 {
     let enough = wake_bytes() as u64;
-    if waiting >= enough && waiting < enough + 8192 { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
+    if waiting >= enough && waiting < enough + 8192 {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    }
 }
 
 /// A record header for this CPU and instant.
@@ -89,7 +97,15 @@ fn wake(waiting: u64) -> u64 {
 pub(crate) fn header(kind: Kind, sequence: u64, record_bytes: u32, flags: u32) -> Header {
     // SAFETY: helpers without arguments.
     let (time_boot_ns, cpu) = unsafe { (bpf_ktime_get_boot_ns(), bpf_get_smp_processor_id()) };
-    Header { kind: kind as u16, version: VERSION, record_bytes, sequence, time_boot_ns, cpu, flags }
+    Header {
+        kind: kind as u16,
+        version: VERSION,
+        record_bytes,
+        sequence,
+        time_boot_ns,
+        cpu,
+        flags,
+    }
 }
 
 /// Counts a socket whose storage could not be had.

@@ -12,12 +12,12 @@ use aya_ebpf::maps::Array;
 use common::abi::Kind;
 use common::abi::fields::Field;
 use common::abi::process::flag;
-use common::abi::tcp::{self, Direction, OwnerSource, SocketOwnerRaw, TcpRaw, state};
+use common::abi::tcp::{Direction, OwnerSource, SocketOwnerRaw, TcpRaw, flag as tcp_flag, state};
 
-use crate::kernel::{copy, get, offset};
+use crate::kernel::{copy, offset, peek};
 use crate::ring::{count_storage_failure, header};
 use crate::task::{Progress, Scratch, key};
-use crate::tcp::{Note, describe, is_tcp, note_on};
+use crate::tcp::{Note, as_tcp, describe, note_on};
 
 /// Scratch of the process iterator, which may sleep and move between CPUs. User space runs one at a time.
 #[map]
@@ -70,21 +70,26 @@ extern "C" fn iter_task(ctx: *mut TaskContext) -> i32 {
         return 0;
     }
     let at = task as u64;
-    let leader: u64 = get(at, Field::TaskLeader);
-    let ended = get::<u32>(at, Field::TaskExitState) != 0;
-    let leader_ended = get::<u32>(leader, Field::TaskExitState) != 0;
+    let leader: u64 = peek(at, Field::TaskLeader);
+    let ended = peek::<u32>(at, Field::TaskExitState) != 0;
+    let leader_ended = peek::<u32>(leader, Field::TaskExitState) != 0;
     if ended || (at != leader && !leader_ended) {
         return 0;
     }
     // The last thread leaves this count before its end is told: what is not counted has been or will be seen.
-    if get::<u32>(get(at, Field::TaskSignal), Field::SignalLive) == 0 {
+    if peek::<u32>(peek(at, Field::TaskSignal), Field::SignalLive) == 0 {
         return 0;
     }
-    let Some(scratch) = SCRATCH_ITER.get_ptr_mut(0) else { return 0 };
+    let Some(scratch) = SCRATCH_ITER.get_ptr_mut(0) else {
+        return 0;
+    };
     // SAFETY: user space runs one process iterator at a time.
     let scratch = unsafe { &mut *scratch };
-    let mut progress = Progress { used: 0, flags: scratch.fill(at) };
-    let mm: u64 = get(at, Field::TaskMm);
+    let mut progress = Progress {
+        used: 0,
+        flags: scratch.fill(at),
+    };
+    let mm: u64 = peek(at, Field::TaskMm);
     if mm == 0 {
         progress.flags |= flag::NO_MEMORY;
     } else {
@@ -118,22 +123,25 @@ extern "C" fn iter_tcp(ctx: *mut TcpContext) -> i32 {
 /// Writes the record of a socket, unless it is none that lives.
 #[inline(always)]
 fn tell_socket(sk: *mut c_void, seq: *mut c_void) {
-    let at = sk as u64;
-    let now: u8 = get(at, Field::SockState);
+    let tcp = as_tcp(sk);
+    let now: u8 = peek(tcp, Field::SockState);
     // A connection in TIME_WAIT has closed, one not yet answered is no socket of anyone's, and an unused socket
     // is no connection.
     let lives = now != 0 && now <= state::CLOSING && now != state::TIME_WAIT && now != state::CLOSE;
-    if !lives || !is_tcp(at) {
+    if tcp == 0 || !lives {
         return;
     }
     // SAFETY: `sk` is the socket the kernel handed to this program.
     let cookie = unsafe { bpf_get_socket_cookie(sk) };
-    let empty = Note { flags: tcp::flag::OPENED_BEFORE, ..Note::EMPTY };
+    let empty = Note {
+        flags: tcp_flag::OPENED_BEFORE,
+        ..Note::EMPTY
+    };
     let mut note = empty;
     match note_on(sk, Some(&empty)) {
         Some(kept) => {
             if kept.direction == Direction::Unknown as u8 {
-                infer_direction(at, now, kept);
+                infer_direction(tcp, now, kept);
             }
             if now == state::LISTEN {
                 // For the connections that will inherit this note.
@@ -143,11 +151,16 @@ fn tell_socket(sk: *mut c_void, seq: *mut c_void) {
         }
         None => {
             count_storage_failure();
-            note.flags |= tcp::flag::MEMORY_FAILED;
+            note.flags |= tcp_flag::MEMORY_FAILED;
         }
     }
-    let mut record = describe(at, cookie, &note, now, now);
-    record.header = header(Kind::TcpSnapshot, 0, size_of::<TcpRaw>() as u32, record.header.flags);
+    let mut record = describe(tcp, cookie, &note, now, now);
+    record.header = header(
+        Kind::TcpSnapshot,
+        0,
+        size_of::<TcpRaw>() as u32,
+        record.header.flags,
+    );
     // SAFETY: the whole record on our stack.
     unsafe { write(seq, (&raw const record).cast(), size_of::<TcpRaw>() as u32) };
 }
@@ -157,7 +170,7 @@ fn tell_socket(sk: *mut c_void, seq: *mut c_void) {
 /// The end that sent the first SYN had it acknowledged, and the kernel counts that as one byte; the end that
 /// accepted starts counting after it. Only where no FIN of ours can be in the count.
 #[inline(always)]
-fn infer_direction(sk: u64, now: u8, note: &mut Note) {
+fn infer_direction(tcp: u64, now: u8, note: &mut Note) {
     if now == state::LISTEN {
         note.direction = Direction::Inbound as u8;
         return;
@@ -168,16 +181,16 @@ fn infer_direction(sk: u64, now: u8, note: &mut Note) {
     if offset(Field::TcpSndNxt) == u32::MAX || offset(Field::TcpSndUna) == u32::MAX {
         return;
     }
-    let sent = get::<u64>(sk, Field::TcpBytesSent).wrapping_sub(get(sk, Field::TcpBytesRetrans));
-    let in_flight = get::<u32>(sk, Field::TcpSndNxt).wrapping_sub(get(sk, Field::TcpSndUna));
+    let sent = peek::<u64>(tcp, Field::TcpBytesSent).wrapping_sub(peek(tcp, Field::TcpBytesRetrans));
+    let in_flight = peek::<u32>(tcp, Field::TcpSndNxt).wrapping_sub(peek(tcp, Field::TcpSndUna));
     let acked_payload = sent.wrapping_sub(in_flight as u64);
-    let direction = match get::<u64>(sk, Field::TcpBytesAcked).wrapping_sub(acked_payload) {
+    let direction = match peek::<u64>(tcp, Field::TcpBytesAcked).wrapping_sub(acked_payload) {
         0 => Direction::Inbound,
         1 => Direction::Outbound,
         _ => return,
     };
     note.direction = direction as u8;
-    note.flags |= tcp::flag::DIRECTION_INFERRED;
+    note.flags |= tcp_flag::DIRECTION_INFERRED;
 }
 
 /// Called for every open file of every process, in whatever network namespace; notes on each TCP socket who
@@ -197,8 +210,14 @@ extern "C" fn iter_task_file(ctx: *mut TaskFileContext) -> i32 {
         return 0;
     }
     // SAFETY: the verifier checks that a socket has such a field at this offset, and keeps the pointer's type.
-    let sk = unsafe { socket.cast::<u8>().add(at as usize).cast::<*mut c_void>().read_volatile() };
-    if sk.is_null() || !is_tcp(sk as u64) {
+    let sk = unsafe {
+        socket
+            .cast::<u8>()
+            .add(at as usize)
+            .cast::<*mut c_void>()
+            .read_volatile()
+    };
+    if sk.is_null() || as_tcp(sk) == 0 {
         return 0;
     }
     tell_owner(sk, task as u64, fd, seq);
@@ -219,8 +238,11 @@ fn tell_owner(sk: *mut c_void, task: u64, fd: u32, seq: *mut c_void) {
         comm: [0; 16],
     };
     (record.owner_tgid, record.owner_start_boot_ns) = key(task);
-    copy(get(task, Field::TaskLeader), Field::TaskComm, &mut record.comm);
-    let note = Note { flags: tcp::flag::OPENED_BEFORE, ..Note::EMPTY };
+    copy(peek(task, Field::TaskLeader), Field::TaskComm, &mut record.comm);
+    let note = Note {
+        flags: tcp_flag::OPENED_BEFORE,
+        ..Note::EMPTY
+    };
     match note_on(sk, Some(&note)) {
         // The first holder found is kept: processes come in order of their ids, so it is mostly the parent.
         Some(kept) if kept.owner_source == OwnerSource::None as u8 => {
@@ -233,5 +255,11 @@ fn tell_owner(sk: *mut c_void, task: u64, fd: u32, seq: *mut c_void) {
         None => count_storage_failure(),
     }
     // SAFETY: the whole record on our stack.
-    unsafe { write(seq, (&raw const record).cast(), size_of::<SocketOwnerRaw>() as u32) };
+    unsafe {
+        write(
+            seq,
+            (&raw const record).cast(),
+            size_of::<SocketOwnerRaw>() as u32,
+        )
+    };
 }

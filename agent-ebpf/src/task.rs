@@ -1,10 +1,10 @@
 //! What a task tells about its process: the part that all process records share.
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str};
-use common::abi::fields::Field;
+use common::abi::fields::{ABSENT, Field};
 use common::abi::process::{ARGV_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, ProcessRaw, flag};
 
-use crate::kernel::{address, argv_bytes, copy, get, load};
+use crate::kernel::{address, argv_bytes, copy, get, offset, peek};
 use crate::path::{self, PathBuffer};
 
 /// Bytes of texts before the arguments begin at most; a power of two above what the texts can fill, so that
@@ -34,24 +34,25 @@ pub(crate) struct Progress {
     pub(crate) flags: u32,
 }
 
-/// Key of a task's process: thread group id and start of its leader.
+/// Key of a task's process: thread group id and start of its leader. `task` must be a typed pointer.
 #[inline(always)]
 pub(crate) fn key(task: u64) -> (u32, u64) {
-    let leader: u64 = get(task, Field::TaskLeader);
-    (get(task, Field::TaskTgid), get(leader, Field::TaskStart))
+    let leader: u64 = peek(task, Field::TaskLeader);
+    (peek(task, Field::TaskTgid), peek(leader, Field::TaskStart))
 }
 
 impl Scratch {
-    /// Fills the fixed part from a task, texts excepted; yields the flags it implies.
+    /// Fills the fixed part from a task, texts excepted; yields the flags it implies. `task` must be a typed
+    /// pointer.
     #[inline(always)]
     pub(crate) fn fill(&mut self, task: u64) -> u32 {
         let raw = &mut self.raw;
-        let leader: u64 = get(task, Field::TaskLeader);
-        let parent: u64 = get(leader, Field::TaskRealParent);
-        raw.tgid = get(task, Field::TaskTgid);
-        raw.tid = get(task, Field::TaskPid);
+        let leader: u64 = peek(task, Field::TaskLeader);
+        let parent: u64 = peek(leader, Field::TaskRealParent);
+        raw.tgid = peek(task, Field::TaskTgid);
+        raw.tid = peek(task, Field::TaskPid);
         raw.old_tid = raw.tid;
-        raw.start_boot_ns = get(leader, Field::TaskStart);
+        raw.start_boot_ns = peek(leader, Field::TaskStart);
         (raw.parent_tgid, raw.parent_start_boot_ns) = key(parent);
         raw.wait_status = 0;
         raw.argv_bytes_total = 0;
@@ -66,18 +67,18 @@ impl Scratch {
         raw.comm = [0; 16];
         copy(task, Field::TaskComm, &mut raw.comm);
         raw.tty = [0; 16];
-        let signal: u64 = get(task, Field::TaskSignal);
-        copy(get(signal, Field::SignalTty), Field::TtyName, &mut raw.tty);
+        let signal: u64 = peek(task, Field::TaskSignal);
+        copy(peek(signal, Field::SignalTty), Field::TtyName, &mut raw.tty);
         fill_credentials(raw, task);
         fill_namespaces(raw, task, leader);
-        let css_set: u64 = get(task, Field::TaskCgroups);
-        let cgroup: u64 = get(css_set, Field::CssSetDefault);
-        raw.cgroup_id = get(get(cgroup, Field::CgroupKn), Field::KernfsNodeId);
+        let css_set: u64 = peek(task, Field::TaskCgroups);
+        let cgroup: u64 = peek(css_set, Field::CssSetDefault);
+        raw.cgroup_id = peek(peek(cgroup, Field::CgroupKn), Field::KernfsNodeId);
         let mut flags = 0;
-        if get::<u32>(task, Field::TaskFlags) & PF_KTHREAD != 0 {
+        if peek::<u32>(task, Field::TaskFlags) & PF_KTHREAD != 0 {
             flags |= flag::KERNEL_THREAD;
         }
-        if task != leader && get::<u32>(leader, Field::TaskExitState) != 0 {
+        if raw.tid != raw.tgid && peek::<u32>(leader, Field::TaskExitState) != 0 {
             flags |= flag::LEADER_ENDED;
         }
         flags
@@ -86,13 +87,13 @@ impl Scratch {
     /// Adds the executable and the working directory of `task`.
     #[inline(always)]
     pub(crate) fn add_paths(&mut self, task: u64, mm: u64, mut progress: Progress) -> Progress {
-        let fs: u64 = get(task, Field::TaskFs);
+        let fs: u64 = peek(task, Field::TaskFs);
         let root = address(fs, Field::FsRoot);
-        let exe: u64 = get(mm, Field::MmExeFile);
+        let exe: u64 = peek(mm, Field::MmExeFile);
         if exe != 0 {
-            let inode: u64 = get(exe, Field::FileInode);
-            self.raw.exe_inode = get(inode, Field::InodeNumber);
-            self.raw.exe_dev = get(get(inode, Field::InodeSuper), Field::SuperDevice);
+            let inode: u64 = peek(exe, Field::FileInode);
+            self.raw.exe_inode = peek(inode, Field::InodeNumber);
+            self.raw.exe_dev = peek(peek(inode, Field::InodeSuper), Field::SuperDevice);
             let (len, bits) = self.add_path(address(exe, Field::FilePath), root, progress.used);
             self.raw.exe_bytes = len as u16;
             progress.used += len;
@@ -121,7 +122,7 @@ impl Scratch {
             bpf_probe_read_kernel(
                 self.tail.as_mut_ptr().add((used & TAIL_MASK) as usize).cast(),
                 len,
-                self.path.as_ptr().add(start as usize).cast(),
+                self.path.text.as_ptr().add(start as usize).cast(),
             );
         }
         (len, bits)
@@ -133,7 +134,10 @@ impl Scratch {
         // SAFETY: the mask keeps the start within the tail, which has room for a name after that.
         let written = unsafe {
             bpf_probe_read_kernel_str(
-                self.tail.as_mut_ptr().add((progress.used & TAIL_MASK) as usize).cast(),
+                self.tail
+                    .as_mut_ptr()
+                    .add((progress.used & TAIL_MASK) as usize)
+                    .cast(),
                 NAME_BYTES_MAX as u32 + 1,
                 at as *const _,
             )
@@ -159,13 +163,17 @@ impl Scratch {
         mut progress: Progress,
         read: impl Fn(*mut u8, u32, u64) -> i64,
     ) -> Progress {
-        let start: u64 = get(mm, Field::MmArgStart);
-        let end: u64 = get(mm, Field::MmArgEnd);
+        let start: u64 = peek(mm, Field::MmArgStart);
+        let end: u64 = peek(mm, Field::MmArgEnd);
         if start == 0 || end <= start {
             return progress;
         }
         let total = end - start;
-        self.raw.argv_bytes_total = if total > u32::MAX as u64 { u32::MAX } else { total as u32 };
+        self.raw.argv_bytes_total = if total > u32::MAX as u64 {
+            u32::MAX
+        } else {
+            total as u32
+        };
         let bound = argv_bytes() as u64;
         let mut len = total;
         if len > bound {
@@ -206,51 +214,58 @@ fn bit(bits: u32, from: u32, to: u32) -> u32 {
 
 #[inline(always)]
 fn fill_credentials(raw: &mut ProcessRaw, task: u64) {
-    let cred: u64 = get(task, Field::TaskCred);
+    let cred: u64 = peek(task, Field::TaskCred);
     raw.ids = [
-        get(cred, Field::CredUid),
-        get(cred, Field::CredGid),
-        get(cred, Field::CredEuid),
-        get(cred, Field::CredEgid),
-        get(cred, Field::CredSuid),
-        get(cred, Field::CredSgid),
-        get(cred, Field::CredFsuid),
-        get(cred, Field::CredFsgid),
+        peek(cred, Field::CredUid),
+        peek(cred, Field::CredGid),
+        peek(cred, Field::CredEuid),
+        peek(cred, Field::CredEgid),
+        peek(cred, Field::CredSuid),
+        peek(cred, Field::CredSgid),
+        peek(cred, Field::CredFsuid),
+        peek(cred, Field::CredFsgid),
     ];
     raw.caps = [
-        get(cred, Field::CredCapInheritable),
-        get(cred, Field::CredCapPermitted),
-        get(cred, Field::CredCapEffective),
-        get(cred, Field::CredCapBounding),
-        get(cred, Field::CredCapAmbient),
+        peek(cred, Field::CredCapInheritable),
+        peek(cred, Field::CredCapPermitted),
+        peek(cred, Field::CredCapEffective),
+        peek(cred, Field::CredCapBounding),
+        peek(cred, Field::CredCapAmbient),
     ];
-    raw.namespaces[6] = get(get(cred, Field::CredUserNs), Field::UserNsInum);
+    raw.namespaces[6] = peek(peek(cred, Field::CredUserNs), Field::UserNsInum);
     // Zero would name root and session 0: what is not told is "unset" instead.
-    raw.login_uid = get_or_unset(task, Field::TaskLoginUid);
-    raw.session_id = get_or_unset(task, Field::TaskSessionId);
+    raw.login_uid = peek_or_unset(task, Field::TaskLoginUid);
+    raw.session_id = peek_or_unset(task, Field::TaskSessionId);
 }
 
 #[inline(always)]
-fn get_or_unset(base: u64, field: Field) -> u32 {
-    let at = address(base, field);
-    if at == 0 { u32::MAX } else { load(at) }
+fn peek_or_unset(base: u64, field: Field) -> u32 {
+    if offset(field) == ABSENT {
+        u32::MAX
+    } else {
+        peek(base, field)
+    }
 }
 
 #[inline(always)]
 fn fill_namespaces(raw: &mut ProcessRaw, task: u64, leader: u64) {
-    let proxy: u64 = get(task, Field::TaskNsproxy);
-    raw.namespaces[0] = get(get(proxy, Field::NsproxyCgroup), Field::CgroupNsInum);
-    raw.namespaces[1] = get(get(proxy, Field::NsproxyIpc), Field::IpcNsInum);
-    raw.namespaces[2] = get(get(proxy, Field::NsproxyMnt), Field::MntNsInum);
-    raw.namespaces[3] = get(get(proxy, Field::NsproxyNet), Field::NetNsInum);
-    raw.namespaces[5] = get(get(proxy, Field::NsproxyTime), Field::TimeNsInum);
-    raw.namespaces[7] = get(get(proxy, Field::NsproxyUts), Field::UtsNsInum);
+    let proxy: u64 = peek(task, Field::TaskNsproxy);
+    raw.namespaces[0] = peek(peek(proxy, Field::NsproxyCgroup), Field::CgroupNsInum);
+    raw.namespaces[1] = peek(peek(proxy, Field::NsproxyIpc), Field::IpcNsInum);
+    raw.namespaces[2] = peek(peek(proxy, Field::NsproxyMnt), Field::MntNsInum);
+    raw.namespaces[3] = peek(peek(proxy, Field::NsproxyNet), Field::NetNsInum);
+    raw.namespaces[5] = peek(peek(proxy, Field::NsproxyTime), Field::TimeNsInum);
+    raw.namespaces[7] = peek(peek(proxy, Field::NsproxyUts), Field::UtsNsInum);
     // A pid has a number in each namespace from the initial one down to its own, which is the last.
-    let pid: u64 = get(leader, Field::TaskThreadPid);
-    let level: u32 = get(pid, Field::PidLevel);
+    let pid: u64 = peek(leader, Field::TaskThreadPid);
+    let level: u32 = peek(pid, Field::PidLevel);
     let numbers = address(pid, Field::PidNumbers);
-    let each = crate::kernel::offset(Field::UpidBytes) as u64;
-    let own = if numbers == 0 { 0 } else { numbers + each * (level & 0x1f) as u64 };
+    let each = offset(Field::UpidBytes) as u64;
+    let own = if numbers == 0 {
+        0
+    } else {
+        numbers + each * (level & 0x1f) as u64
+    };
     raw.ns_tgid = get(own, Field::UpidNr);
     raw.namespaces[4] = get(get(own, Field::UpidNs), Field::PidNsInum);
 }

@@ -7,8 +7,8 @@
 
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_comm, bpf_get_current_task, bpf_get_socket_cookie, bpf_ktime_get_boot_ns,
-    bpf_sk_storage_get,
+    bpf_get_current_comm, bpf_get_current_task_btf, bpf_get_socket_cookie, bpf_ktime_get_boot_ns,
+    bpf_sk_storage_get, bpf_skc_to_tcp_sock,
 };
 use aya_ebpf::macros::{btf_map, btf_tracepoint};
 use aya_ebpf::programs::BtfTracePointContext;
@@ -16,11 +16,10 @@ use common::abi::fields::Field;
 use common::abi::tcp::{AF_INET, AF_INET6, Direction, OwnerSource, TcpRaw, flag, state};
 use common::abi::{Header, Kind};
 
-use crate::kernel::{copy, get, sock_done_bit};
+use crate::kernel::{copy, peek, sock_done_bit};
 use crate::ring::{count_storage_failure, number};
 use crate::task::key;
 
-const IPPROTO_TCP: u16 = 6;
 const BPF_MAP_TYPE_SK_STORAGE: usize = 24;
 const BPF_F_NO_PREALLOC: usize = 1;
 const BPF_F_CLONE: usize = 1 << 9;
@@ -94,11 +93,21 @@ pub(crate) fn note_on(sk: *mut c_void, init: Option<&Note>) -> Option<&'static m
     unsafe { bpf_sk_storage_get(map, sk, value, flags).cast::<Note>().as_mut() }
 }
 
-/// Whether a socket speaks TCP over IPv4 or IPv6.
+/// A socket as the TCP socket it is, 0 if it is none over IPv4 or IPv6. The result is a typed pointer that
+/// reaches the fields of all the structures that a TCP socket begins with.
 #[inline(always)]
-pub(crate) fn is_tcp(sk: u64) -> bool {
-    let family: u16 = get(sk, Field::SockFamily);
-    (family == AF_INET || family == AF_INET6) && get::<u16>(sk, Field::SockProtocol) == IPPROTO_TCP
+pub(crate) fn as_tcp(sk: *mut c_void) -> u64 {
+    // SAFETY: `sk` is a socket the kernel handed to this program.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(sk) } as u64;
+    if tcp == 0 {
+        return 0;
+    }
+    let family: u16 = peek(tcp, Field::SockFamily);
+    if family == AF_INET || family == AF_INET6 {
+        tcp
+    } else {
+        0
+    }
 }
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -106,8 +115,8 @@ fn tcp_state(ctx: BtfTracePointContext) -> i32 {
     let sk: *mut c_void = ctx.arg(0);
     let old: u8 = ctx.arg::<u32>(1) as u8;
     let new: u8 = ctx.arg::<u32>(2) as u8;
-    let at = sk as u64;
-    if !is_tcp(at) {
+    let tcp = as_tcp(sk);
+    if tcp == 0 {
         return 0;
     }
     let kind = match (old, new) {
@@ -139,11 +148,14 @@ fn tcp_state(ctx: BtfTracePointContext) -> i32 {
     let Some(numbered) = number(kind) else { return 0 };
     let note = match note_on(sk, None) {
         Some(note) => *note,
-        None => Note { flags: flag::OPENED_BEFORE, ..Note::EMPTY },
+        None => Note {
+            flags: flag::OPENED_BEFORE,
+            ..Note::EMPTY
+        },
     };
     // SAFETY: `sk` is the socket the kernel handed to this program.
     let cookie = unsafe { bpf_get_socket_cookie(sk) };
-    let mut record = describe(at, cookie, &note, old, new);
+    let mut record = describe(tcp, cookie, &note, old, new);
     record.header = numbered.header(size_of::<TcpRaw>() as u32, record.header.flags);
     // SAFETY: the whole record on our stack.
     unsafe { numbered.send((&raw const record).cast(), size_of::<TcpRaw>() as u32) };
@@ -157,7 +169,7 @@ fn opened_by_current(sk: *mut c_void, direction: Direction, source: OwnerSource)
     // SAFETY: helpers that write to our stack or take no arguments.
     unsafe {
         note.opened_boot_ns = bpf_ktime_get_boot_ns();
-        (note.owner_tgid, note.owner_start_boot_ns) = key(bpf_get_current_task());
+        (note.owner_tgid, note.owner_start_boot_ns) = key(bpf_get_current_task_btf() as u64);
         bpf_get_current_comm(note.owner_comm.as_mut_ptr().cast(), 16);
     }
     note.direction = direction as u8;
@@ -192,55 +204,67 @@ fn inherited(sk: *mut c_void) {
     note.flags = 0;
 }
 
-/// The record of a socket, its header left to the caller except for the flags.
+/// The record of a socket (a typed pointer, see [`as_tcp`]), its header left to the caller except for the flags.
 #[inline(always)]
-pub(crate) fn describe(sk: u64, cookie: u64, note: &Note, old: u8, new: u8) -> TcpRaw {
-    let socket: u64 = get(sk, Field::SockSocket);
-    let inode: u64 = get(get(socket, Field::SocketFile), Field::FileInode);
+pub(crate) fn describe(tcp: u64, cookie: u64, note: &Note, old: u8, new: u8) -> TcpRaw {
+    let socket: u64 = peek(tcp, Field::SockSocket);
+    let inode: u64 = peek(peek(socket, Field::SocketFile), Field::FileInode);
     let mut flags = note.flags;
-    let mut bytes_received: u64 = get(sk, Field::TcpBytesReceived);
+    let mut bytes_received: u64 = peek(tcp, Field::TcpBytesReceived);
     let done = sock_done_bit();
-    if done < 64 && get::<u64>(sk, Field::SockFlags) & (1 << done) != 0 {
+    if done < 64 && peek::<u64>(tcp, Field::SockFlags) & (1 << done) != 0 {
         flags |= flag::FIN_RECEIVED;
         // The kernel counts the FIN as a byte received.
         bytes_received = bytes_received.saturating_sub(1);
     }
-    let sent: u64 = get(sk, Field::TcpBytesSent);
-    let again: u64 = get(sk, Field::TcpBytesRetrans);
-    let family: u16 = get(sk, Field::SockFamily);
+    let sent: u64 = peek(tcp, Field::TcpBytesSent);
+    let again: u64 = peek(tcp, Field::TcpBytesRetrans);
+    let family: u16 = peek(tcp, Field::SockFamily);
     let (mut local, mut remote) = ([0u8; 16], [0u8; 16]);
     if family == AF_INET6 {
-        copy(sk, Field::SockSaddr6, &mut local);
-        copy(sk, Field::SockDaddr6, &mut remote);
+        copy(tcp, Field::SockSaddr6, &mut local);
+        copy(tcp, Field::SockDaddr6, &mut remote);
     } else {
-        let address: u32 = get(sk, Field::SockSaddr);
+        let address: u32 = peek(tcp, Field::SockSaddr);
         [local[0], local[1], local[2], local[3]] = address.to_ne_bytes();
-        let address: u32 = get(sk, Field::SockDaddr);
+        let address: u32 = peek(tcp, Field::SockDaddr);
         [remote[0], remote[1], remote[2], remote[3]] = address.to_ne_bytes();
     }
     TcpRaw {
-        header: Header { kind: 0, version: 0, record_bytes: 0, sequence: 0, time_boot_ns: 0, cpu: 0, flags },
+        header: Header {
+            kind: 0,
+            version: 0,
+            record_bytes: 0,
+            sequence: 0,
+            time_boot_ns: 0,
+            cpu: 0,
+            flags,
+        },
         cookie,
         // A listener keeps its own there, for others.
-        listener_cookie: if note.listener_cookie == cookie { 0 } else { note.listener_cookie },
+        listener_cookie: if note.listener_cookie == cookie {
+            0
+        } else {
+            note.listener_cookie
+        },
         opened_boot_ns: note.opened_boot_ns,
         established_boot_ns: note.established_boot_ns,
         bytes_sent: sent.saturating_sub(again),
         bytes_retransmitted: again,
-        bytes_acked: get(sk, Field::TcpBytesAcked),
+        bytes_acked: peek(tcp, Field::TcpBytesAcked),
         bytes_received,
         owner_start_boot_ns: note.owner_start_boot_ns,
-        inode: get(inode, Field::InodeNumber),
+        inode: peek(inode, Field::InodeNumber),
         owner_tgid: note.owner_tgid,
-        uid: get(sk, Field::SockUid),
-        netns: get(get(sk, Field::SockNet), Field::NetNsInum),
-        error: get(sk, Field::SockError),
-        backlog_max: get(sk, Field::SockBacklogMax),
-        backlog: get(sk, Field::SockBacklog),
+        uid: peek(tcp, Field::SockUid),
+        netns: peek(peek(tcp, Field::SockNet), Field::NetNsInum),
+        error: peek(tcp, Field::SockError),
+        backlog_max: peek(tcp, Field::SockBacklogMax),
+        backlog: peek(tcp, Field::SockBacklog),
         family,
         // Unlike the number in use, this one survives the port being given back before a close is told.
-        local_port: u16::from_be(get(sk, Field::InetSport)),
-        remote_port: u16::from_be(get(sk, Field::SockDport)),
+        local_port: u16::from_be(peek(tcp, Field::InetSport)),
+        remote_port: u16::from_be(peek(tcp, Field::SockDport)),
         old_state: old,
         new_state: new,
         direction: note.direction,

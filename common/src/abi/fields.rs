@@ -138,14 +138,12 @@ fields! {
     SockFamily = "sock"."__sk_common.skc_family", 2, Tcp;
     SockState = "sock"."__sk_common.skc_state", 1, Tcp;
     SockDport = "sock"."__sk_common.skc_dport", 2, Tcp;
-    SockNum = "sock"."__sk_common.skc_num", 2, Tcp;
     SockDaddr = "sock"."__sk_common.skc_daddr", 4, Tcp;
     SockSaddr = "sock"."__sk_common.skc_rcv_saddr", 4, Tcp;
     SockDaddr6 = "sock"."__sk_common.skc_v6_daddr", 16, Optional;
     SockSaddr6 = "sock"."__sk_common.skc_v6_rcv_saddr", 16, Optional;
     SockNet = "sock"."__sk_common.skc_net.net", 8, Tcp;
     SockFlags = "sock"."__sk_common.skc_flags", 8, Tcp;
-    SockProtocol = "sock"."sk_protocol", 2, Tcp;
     SockError = "sock"."sk_err", 4, Tcp;
     SockUid = "sock"."sk_uid", 4, Optional;
     SockBacklog = "sock"."sk_ack_backlog", 4, Optional;
