@@ -65,7 +65,7 @@ impl Query {
                 .map(|(id, entry)| (id.clone(), entry.clone())),
         };
         if let Some((id, entry)) = found {
-            let row = Row::of(&id, &entry, span);
+            let row = Row::of(&id, &entry, span, Some(state));
             return Ok(match (row, absence(&entry)) {
                 (Some(value), None) => Verdict::Known { value },
                 (last, Some(why)) => Verdict::Absent { why, last },

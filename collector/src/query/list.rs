@@ -81,7 +81,8 @@ fn rows_of(
         if after.is_some_and(|after| id <= after) {
             continue;
         }
-        let Some(row) = Row::of(id, entry, span).filter(|row| filter.admits(&row.fact)) else {
+        let Some(row) = Row::of(id, entry, span, Some(&folded.state)).filter(|row| filter.admits(&row.fact))
+        else {
             continue;
         };
         if rows.len() == rows_max {

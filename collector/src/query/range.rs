@@ -9,7 +9,7 @@ use common::{
         Answer, Caveat, Completeness, Moment, ORDER_STATEMENT, Page, Row, Span, Unknown, Verdict, watched,
     },
     event::{Envelope, Kind},
-    fold::{EntityId, Entry, Mark},
+    fold::{EntityId, Entry, Mark, State},
     ids::{EventIndex, HostId, WallNanos},
 };
 
@@ -152,7 +152,8 @@ impl Query {
                 entries.extend(alive.map(|(id, entry)| (id.clone(), entry.clone())));
             }
             self.collect_between(&host, kind, lo, &looked.cut, &mut entries)?;
-            let mut found = rows_from(&entries, &span, filter);
+            let state = looked.outcome.as_ref().ok().map(|(folded, _)| &folded.state);
+            let mut found = rows_from(&entries, &span, state, filter);
             found.retain(|(id, _)| after.as_ref().is_none_or(|after| id > after));
             let more = found.len() > rows_left;
             found.truncate(rows_left);
@@ -279,10 +280,15 @@ fn end_of(span: &Span) -> EventIndex {
     EventIndex(span.first_event.0.saturating_add(u64::from(span.event_count)))
 }
 
-fn rows_from(found: &BTreeMap<EntityId, Entry>, span: &Span, filter: &Filter) -> Vec<(EntityId, Row)> {
+fn rows_from(
+    found: &BTreeMap<EntityId, Entry>,
+    span: &Span,
+    state: Option<&State>,
+    filter: &Filter,
+) -> Vec<(EntityId, Row)> {
     found
         .iter()
-        .filter_map(|(id, entry)| Some((id.clone(), Row::of(id, entry, span)?)))
+        .filter_map(|(id, entry)| Some((id.clone(), Row::of(id, entry, span, state)?)))
         .filter(|(_, row)| filter.admits(&row.fact))
         .collect()
 }
@@ -300,5 +306,5 @@ fn row(id: &EntityId, index: EventIndex, bytes: Vec<u8>, span: &Span) -> Option<
         end: None,
         event: bytes,
     };
-    Row::of(id, &entry, span)
+    Row::of(id, &entry, span, None)
 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Moment, Span};
 use crate::{
-    event::{Event, Fact, Field, ProcessKey},
-    fold::{End, EntityId, Entry},
+    event::{Event, Fact, Field, Kind, ProcessKey},
+    fold::{End, EntityId, Entry, State},
     ids::{EventIndex, HostId, LeafIndex, Sequence},
 };
 
@@ -24,15 +24,34 @@ pub struct Row {
     pub first_seen: Moment,
     /// When the event happened.
     pub changed: Moment,
+    /// For a socket: what its owner runs, where that is known.
+    pub owner: Option<crate::text::Text>,
     /// What the event says.
     pub fact: Fact,
+}
+
+/// What a socket's owner runs, as far as the state remembers it.
+fn owner_of(fact: &Fact, state: &State) -> Option<crate::text::Text> {
+    let key = match fact {
+        Fact::Listener { record, .. } => record.owner.known()?,
+        Fact::Connection { record, .. } => record.owner.known()?,
+        _ => return None,
+    };
+    let entry = state.get(&EntityId::of(Kind::Process, key))?;
+    match Event::decode(&entry.event).ok()?.fact {
+        Fact::Process { record, .. } => Some(match record.exe {
+            Field::Known(path) => path.text,
+            Field::Absent | Field::Unknown(_) => record.comm,
+        }),
+        _ => None,
+    }
 }
 
 impl Row {
     /// The row of an entity; `None` where its event is of a format this build cannot read. Times of the boot
     /// clock are reckoned from `span`, a batch of the same boot where there is one.
     #[must_use]
-    pub fn of(id: &EntityId, entry: &Entry, span: &Span) -> Option<Self> {
+    pub fn of(id: &EntityId, entry: &Entry, span: &Span, state: Option<&State>) -> Option<Self> {
         let event = Event::decode(&entry.event).ok()?;
         let began = match &event.fact {
             Fact::Process {
@@ -55,6 +74,7 @@ impl Row {
             began: began.map(|boot| Moment(span.wall_of(boot))),
             first_seen: Moment(entry.first.wall_ns),
             changed: Moment(entry.last.wall_ns),
+            owner: state.and_then(|state| owner_of(&event.fact, state)),
             fact: event.fact,
         })
     }

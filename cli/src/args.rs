@@ -1,0 +1,196 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Where a collector listens that was not told otherwise.
+pub const COLLECTOR_DEFAULT: &str = "http://127.0.0.1:4434";
+
+/// What exactly was the state of this host at time T, and the proof of it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hostledger",
+    version,
+    after_help = "Times: RFC 3339 (2026-01-02T03:04:05.678Z), a date (midnight UTC), `now`, `5m ago`.\n\
+                  Exit codes: 0 fine, 1 failure, 2 usage, 3 unknown (gap), 4 tampered, 78 bad configuration."
+)]
+pub struct Args {
+    /// The collector's API
+    #[arg(long, global = true, env = "HOSTLEDGER_COLLECTOR", default_value = COLLECTOR_DEFAULT, value_name = "URL")]
+    pub collector: String,
+    /// How to show answers
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How answers are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Aligned columns
+    Table,
+    /// More columns, and reasons where something is unknown
+    Wide,
+    /// The API's answer
+    Json,
+    /// One JSON object a line
+    Jsonl,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the ledger and its hosts
+    Status(HostArgs),
+    /// Show the processes that ran at an instant
+    Ps(PsArgs),
+    /// Show the TCP connections open at an instant, or during an interval
+    Flows(FlowsArgs),
+    /// Show who was listening at an instant
+    Listeners(ListArgs),
+    /// Show one entity at an instant
+    Get(GetArgs),
+    /// Show every event about one entity
+    Timeline(TimelineArgs),
+    /// Check every byte of a ledger directory, and every chain in it
+    Verify(VerifyArgs),
+    /// Write the proof of one event, or check one offline
+    Proof(ProofArgs),
+    /// Check that questions can be answered
+    Doctor,
+}
+
+/// Which hosts.
+#[derive(Debug, Clone, clap::Args)]
+pub struct HostArgs {
+    /// Host name, id or beginning of an id; repeat for several
+    #[arg(long, value_name = "HOST")]
+    pub host: Vec<String>,
+}
+
+/// Which entities, when.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ListArgs {
+    /// Hosts
+    #[command(flatten)]
+    pub hosts: HostArgs,
+    /// The instant; each host's latest where absent
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// Process id (of the owner, for sockets); repeat for several
+    #[arg(long)]
+    pub pid: Vec<u32>,
+    /// Port, local or remote; repeat for several
+    #[arg(long)]
+    pub port: Vec<u16>,
+}
+
+/// Arguments of `ps`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PsArgs {
+    /// Hosts
+    #[command(flatten)]
+    pub hosts: HostArgs,
+    /// The instant; each host's latest where absent
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// Process id; repeat for several
+    #[arg(long)]
+    pub pid: Vec<u32>,
+    /// Path of the executable, or its last component; repeat for several
+    #[arg(long)]
+    pub exe: Vec<String>,
+    /// Draw who started whom
+    #[arg(long)]
+    pub tree: bool,
+}
+
+/// Arguments of `flows`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct FlowsArgs {
+    /// What `listeners` takes as well
+    #[command(flatten)]
+    pub list: ListArgs,
+    /// Beginning of an interval
+    #[arg(long, value_name = "TIME", conflicts_with = "at")]
+    pub since: Option<String>,
+    /// End of an interval; now where absent
+    #[arg(long, value_name = "TIME", requires = "since")]
+    pub until: Option<String>,
+}
+
+/// Arguments of `get`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct GetArgs {
+    /// As `-o wide` shows it, e.g. `process:<boot>/<pid>/<start>`; or `process:<pid>`
+    pub entity: String,
+    /// Hosts
+    #[command(flatten)]
+    pub hosts: HostArgs,
+    /// The instant; each host's latest where absent
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+}
+
+/// Arguments of `timeline`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TimelineArgs {
+    /// As `-o wide` shows it
+    pub entity: String,
+    /// Host name, id or beginning of an id
+    #[arg(long, value_name = "HOST")]
+    pub host: String,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct VerifyArgs {
+    /// The ledger's directory
+    #[arg(long, value_name = "DIR", env = "HOSTLEDGER_LEDGER")]
+    pub ledger: PathBuf,
+    /// File with the key to trust; without it the key beside the ledger is believed
+    #[arg(long, value_name = "FILE")]
+    pub vkey: Option<PathBuf>,
+}
+
+/// Arguments of `proof`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct ProofArgs {
+    /// `<host>:<event>`, with the number that `-o wide` shows as EVENT
+    #[arg(required = true)]
+    pub event: Option<String>,
+    /// Where to write the proof; `-` for the terminal
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// What else
+    #[command(subcommand)]
+    pub command: Option<ProofCommand>,
+}
+
+/// What else `proof` does.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ProofCommand {
+    /// Check a proof file with no network
+    Check {
+        /// The proof file
+        file: PathBuf,
+        /// File with the ledger's verifier key
+        #[arg(long, value_name = "FILE")]
+        vkey: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,132 @@
+//! `verify`: every byte of a ledger directory, every signature, every body, every chain.
+//!
+//! Needs no collector: [`ledger::audit`] does all of it, this shows the report.
+
+use std::{path::Path, sync::Mutex};
+
+use ledger::{
+    Local,
+    audit::{self, Audit},
+    fsck::{Fault, Options, Progress},
+};
+use serde_json::json;
+
+use super::read_key;
+use crate::{
+    Exit, Failure, World,
+    args::{Output, VerifyArgs},
+};
+
+/// Checks and reports.
+pub(crate) fn run(args: &VerifyArgs, output: Output, world: &mut World<'_>) -> Result<Exit, Failure> {
+    let key = args.vkey.as_deref().map(read_key).transpose()?;
+    let storage = open(&args.ledger)?;
+    let quiet = output == Output::Jsonl;
+    let shown = Mutex::new((0_u64, &mut *world.err));
+    let progress = |progress: Progress| {
+        // One line for each hundredth, so that a log of it stays short.
+        let Ok(mut shown) = shown.lock() else { return };
+        let percent = progress.groups * 100 / progress.groups_total.max(1);
+        if !quiet && percent > shown.0 && percent.is_multiple_of(10) {
+            shown.0 = percent;
+            let megabytes = progress.bytes / 1_000_000;
+            let _ = writeln!(shown.1, "checked {percent} % of the groups, {megabytes} MB");
+        }
+    };
+    let options = Options {
+        key: key.as_ref(),
+        progress: Some(&progress),
+    };
+    let found = audit::run(&storage, &options);
+    let sound = found.report.is_sound();
+    match output {
+        Output::Json | Output::Jsonl => as_json(&found, sound, output, world)?,
+        Output::Table | Output::Wide => as_lines(&found, sound, key.is_some(), world)?,
+    }
+    Ok(if sound { Exit::Fine } else { Exit::Tampered })
+}
+
+fn open(path: &Path) -> Result<Local, Failure> {
+    let usage = |cause: String| Failure::Usage {
+        cause,
+        remedy: "give the directory that holds `groups` and `log`, e.g. COLLECTOR_DIR/ledger".into(),
+    };
+    if !path.join("log").is_dir() {
+        return Err(usage(format!("{} is no ledger", path.display())));
+    }
+    Local::open_reader(path).map_err(|error| usage(error.to_string()))
+}
+
+fn as_lines(found: &Audit, sound: bool, key_given: bool, world: &mut World<'_>) -> Result<(), Failure> {
+    let (out, report) = (&mut *world.out, &found.report);
+    for fault in &report.faults {
+        writeln!(out, "FAULT {fault}")?;
+    }
+    if report.faults_dropped > 0 {
+        writeln!(out, "FAULT and {} more", report.faults_dropped)?;
+    }
+    for note in &report.notes {
+        writeln!(out, "note  {note}")?;
+    }
+    if let Some(head) = &report.checkpoint {
+        writeln!(
+            out,
+            "checkpoint  {} leaves, root {}, {}",
+            head.size, head.root, head.origin
+        )?;
+    }
+    writeln!(
+        out,
+        "checked     {} leaves in {} groups, {} tiles and bundles, {} bytes",
+        report.counts.leaves, report.counts.groups, report.counts.resources, report.counts.bytes
+    )?;
+    writeln!(
+        out,
+        "chains      {} hosts, {} batches, {} events",
+        found.hosts.len(),
+        found.hosts.values().map(|chain| chain.batches).sum::<u64>(),
+        found.hosts.values().map(|chain| chain.events).sum::<u64>()
+    )?;
+    if !key_given {
+        writeln!(
+            out,
+            "note  the verifier key beside the ledger was believed; give --vkey to trust your own"
+        )?;
+    }
+    writeln!(out, "{}", if sound { "sound" } else { "TAMPERED OR DAMAGED" })?;
+    Ok(())
+}
+
+fn as_json(found: &Audit, sound: bool, output: Output, world: &mut World<'_>) -> Result<(), Failure> {
+    let report = &found.report;
+    let fault = |fault: &Fault| {
+        json!({
+            "object": fault.object, "offset": fault.offset, "leaf": fault.leaf,
+            "cause": fault.cause.to_string(), "what": fault.what,
+        })
+    };
+    let faults: Vec<_> = report.faults.iter().map(fault).collect();
+    let whole = json!({
+        "sound": sound,
+        "faults": faults,
+        "faults_dropped": report.faults_dropped,
+        "notes": report.notes,
+        "checkpoint": report.checkpoint.as_ref().map(|head| json!({
+            "origin": head.origin, "size": head.size, "root": head.root,
+        })),
+        "checked": {
+            "leaves": report.counts.leaves, "groups": report.counts.groups,
+            "resources": report.counts.resources, "bytes": report.counts.bytes,
+            "hosts": found.hosts.iter().map(|(host, chain)| json!({
+                "host": host, "batches": chain.batches, "events": chain.events,
+            })).collect::<Vec<_>>(),
+        },
+    });
+    if output == Output::Json {
+        serde_json::to_writer_pretty(&mut *world.out, &whole)?;
+    } else {
+        serde_json::to_writer(&mut *world.out, &whole)?;
+    }
+    writeln!(world.out)?;
+    Ok(())
+}

@@ -1,0 +1,300 @@
+//! The command line against a real API over a hand-made ledger: what people see, byte for byte.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use collector::{api, projection::Projection, query::Query};
+use ledger::{Local, Memory};
+use tests::chains::{Maker, STARTS, ledger_of, run_begins, story};
+
+/// An API on a port of its own, for as long as this lives.
+struct Api {
+    address: SocketAddr,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Api {
+    fn over(makers: &[&Maker]) -> Self {
+        let reader = ledger_of(Arc::new(Memory::new()), makers).reader();
+        let routes = api::router(Query::new(Arc::new(Projection::new(Arc::new(reader), None))));
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+            .unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(async move { axum::serve(listener, routes).await });
+        Self {
+            address,
+            _runtime: runtime,
+        }
+    }
+
+    fn of_story() -> Self {
+        let (one, two) = story();
+        Self::over(&[&one, &two])
+    }
+
+    /// Exit code, output and remarks of a command.
+    fn run(&self, line: &[&str]) -> (u8, String, String) {
+        let url = format!("http://{}", self.address);
+        let args = ["hostledger", "--collector", &url]
+            .into_iter()
+            .chain(line.iter().copied());
+        run(args)
+    }
+
+    /// All of it as one text, for snapshots.
+    fn shown(&self, line: &[&str]) -> String {
+        let (code, out, err) = self.run(line);
+        format!("{out}{err}exit {code}\n").replace(&self.address.to_string(), "ADDRESS")
+    }
+}
+
+fn run<'a>(args: impl Iterator<Item = &'a str>) -> (u8, String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let now = "2026-01-02T03:05:00Z".parse().unwrap();
+    let code = cli::run(args.map(Into::into), now, &mut out, &mut err);
+    (
+        code,
+        String::from_utf8(out).unwrap(),
+        String::from_utf8(err).unwrap(),
+    )
+}
+
+const T2: &str = "2026-01-02T03:04:02Z";
+
+#[test]
+fn golden_answers() {
+    let api = Api::of_story();
+    let lines: &[(&str, &[&str])] = &[
+        ("status", &["status"]),
+        ("ps", &["ps", "--at", T2]),
+        ("ps_tree", &["ps", "--at", T2, "--tree", "--host", "node-1"]),
+        (
+            "ps_hostile",
+            &[
+                "ps",
+                "--at",
+                "2026-01-02T03:04:06Z",
+                "--pid",
+                "400",
+                "--host",
+                "node-1",
+            ],
+        ),
+        (
+            "ps_gap",
+            &["ps", "--at", "2026-01-02T03:04:08Z", "--host", "node-1"],
+        ),
+        ("ps_before", &["ps", "--at", "2026-01-01", "--host", "node-1"]),
+        ("ps_now", &["ps", "--at", "now", "--host", "node-1"]),
+        (
+            "ps_loss",
+            &["ps", "--at", "2026-01-02T03:04:11Z", "--host", "node-1"],
+        ),
+        ("ps_latest", &["ps", "--host", "node-2"]),
+        ("flows_open", &["flows", "--at", T2, "--host", "node-1"]),
+        (
+            "flows_during",
+            &["flows", "--since", "1m ago", "--host", "node-1", "-o", "wide"],
+        ),
+        ("listeners", &["listeners", "--at", T2, "--host", "node-1"]),
+        ("get", &["get", "process:200", "--at", T2, "--host", "node-1"]),
+        (
+            "get_ended",
+            &[
+                "get",
+                "process:200",
+                "--at",
+                "2026-01-02T03:04:05Z",
+                "--host",
+                "node-1",
+            ],
+        ),
+        (
+            "timeline",
+            &[
+                "timeline",
+                "connection:07070707070707070707070707070707/7",
+                "--host",
+                "node-1",
+            ],
+        ),
+        (
+            "jsonl",
+            &[
+                "ps", "--at", T2, "--pid", "200", "--host", "node-1", "-o", "jsonl",
+            ],
+        ),
+        ("doctor", &["doctor"]),
+        ("no_such_host", &["ps", "--host", "elsewhere"]),
+        ("no_such_time", &["ps", "--at", "yesterday"]),
+    ];
+    for (name, line) in lines {
+        insta::assert_snapshot!(*name, api.shown(line));
+    }
+}
+
+#[test]
+fn nothing_hostile_reaches_the_terminal() {
+    let api = Api::of_story();
+    for output in ["table", "wide", "json", "jsonl"] {
+        let (code, out, _) = api.run(&[
+            "ps",
+            "--at",
+            "2026-01-02T03:04:06Z",
+            "--host",
+            "node-1",
+            "-o",
+            output,
+        ]);
+        assert_eq!(code, 0);
+        assert!(out.contains("\\x1b"), "{output}: {out}");
+        assert!(
+            out.chars().all(|c| c == '\n' || !c.is_control()),
+            "{output}: {out:?}"
+        );
+        assert!(!out.contains('\u{202e}'), "{output}: {out:?}");
+    }
+}
+
+#[test]
+fn pages_are_joined() {
+    let mut maker = Maker::new(1);
+    let mut events = run_begins(maker.host(), "node-1", 0);
+    let complete = common::event::baseline::Phase::Complete { events: 0 };
+    events.push(tests::chains::event(1, tests::chains::baseline(0, complete)));
+    events.extend((2..2_502).map(|pid| {
+        let key = tests::chains::process_key(pid, 1);
+        let cause = common::event::process::ProcessCause::Fork;
+        tests::chains::event(2, tests::chains::process(key, None, &[b"/bin/x"], cause))
+    }));
+    maker.seal(STARTS, 0, 10, &events);
+    let (code, out, _) = Api::over(&[&maker]).run(&["ps"]);
+    assert_eq!(
+        (code, out.lines().filter(|line| line.ends_with("/bin/x")).count()),
+        (0, 2_500)
+    );
+}
+
+#[test]
+fn an_ambiguous_host_is_refused_with_candidates() {
+    let (one, mut twin) = (story().0, Maker::new(9));
+    let begins = run_begins(twin.host(), "node-1", 0);
+    twin.seal(STARTS, 0, 1_000, &begins);
+    let (code, _, err) = Api::over(&[&one, &twin]).run(&["ps", "--host", "node-1"]);
+    assert_eq!(code, 2);
+    assert!(
+        err.contains(&one.host().short()) && err.contains(&twin.host().short()),
+        "{err}"
+    );
+}
+
+#[test]
+fn bad_configuration_and_absent_collectors_say_what_to_do() {
+    let (code, _, err) = run(["hostledger", "--collector", "ftp://x", "status"].into_iter());
+    assert_eq!((code, err.contains("http://HOST:PORT")), (78, true), "{err}");
+    let (code, _, err) = run(["hostledger", "--collector", "http://127.0.0.1:1", "status"].into_iter());
+    assert_eq!(
+        (code, err.contains("hostledger-collector run")),
+        (1, true),
+        "{err}"
+    );
+    let (code, out, _) = run(["hostledger", "--collector", "http://127.0.0.1:1", "doctor"].into_iter());
+    assert_eq!((code, out.contains("FAILED")), (1, true), "{out}");
+}
+
+#[test]
+fn a_proof_is_written_checked_offline_and_refused_once_altered() {
+    let api = Api::of_story();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (file, vkey) = (path("event.proof"), path("ledger.vkey"));
+    assert_eq!(api.run(&["proof", "node-1:14", "--file", &file]).0, 0);
+    let key =
+        common::note::SignerKey::from_seed("ledger.example/test", &tests::chains::LEDGER_KEY_SEED).unwrap();
+    std::fs::write(&vkey, format!("{}\n", key.verifier())).unwrap();
+    drop(api);
+    let check = || run(["hostledger", "proof", "check", &file, "--vkey", &vkey].into_iter());
+    let (code, out, _) = check();
+    assert_eq!(code, 0, "{out}");
+    insta::assert_snapshot!("proof_check", out);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[40] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let (code, out, _) = check();
+    assert_eq!((code, out.starts_with("NOT PROVEN")), (4, true), "{out}");
+    let (code, _, err) = run(["hostledger", "proof", "check", &file, "--vkey", &file].into_iter());
+    assert_eq!((code, err.contains("holds no verifier key")), (78, true), "{err}");
+}
+
+#[test]
+fn verify_accepts_a_sound_ledger_and_names_what_is_wrong_in_another() {
+    let (one, two) = story();
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("ledger");
+    drop(ledger_of(
+        Arc::new(Local::open_writer(&root).unwrap()),
+        &[&one, &two],
+    ));
+    let verify = |output: &str| {
+        run([
+            "hostledger",
+            "verify",
+            "--ledger",
+            root.to_str().unwrap(),
+            "-o",
+            output,
+        ]
+        .into_iter())
+    };
+    let (code, out, err) = verify("table");
+    assert_eq!(code, 0, "{out}{err}");
+    insta::assert_snapshot!("verify_sound", out);
+
+    let mut groups = Vec::new();
+    let mut pending = vec![root.join("groups")];
+    while let Some(at) = pending.pop() {
+        for entry in std::fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                pending.push(path)
+            } else {
+                groups.push(path)
+            }
+        }
+    }
+    groups.sort();
+    let mut bytes = std::fs::read(&groups[0]).unwrap();
+    // The last byte of the first group is the last byte of its batch's last event.
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&groups[0], &bytes).unwrap();
+    let (code, out, _) = verify("json");
+    assert_eq!(code, 4, "{out}");
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["sound"], false);
+    let faults = report["faults"].to_string();
+    assert!(
+        faults.contains("batch 0") && faults.contains("event 14"),
+        "{faults}"
+    );
+    let (code, _, err) = run(["hostledger", "verify", "--ledger", "/nonexistent"].into_iter());
+    assert_eq!((code, err.contains("is no ledger")), (2, true), "{err}");
+}
+
+#[test]
+fn verify_names_a_batch_that_is_missing_from_its_chain() {
+    let (mut one, two) = story();
+    one.sealed.remove(2);
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("ledger");
+    drop(ledger_of(
+        Arc::new(Local::open_writer(&root).unwrap()),
+        &[&one, &two],
+    ));
+    let (code, out, _) = run(["hostledger", "verify", "--ledger", root.to_str().unwrap()].into_iter());
+    assert_eq!(code, 4, "{out}");
+    assert!(
+        out.contains("batch 3 of host") && out.contains("where batch 2"),
+        "{out}"
+    );
+}
