@@ -4,7 +4,7 @@
 //! no new connections, agents told, what arrived committed and published, then HTTP. A pipeline that fails
 //! takes the program down with it, for only recovery knows what the ledger holds then.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -27,6 +27,9 @@ use crate::{
     query::Query,
     stop,
 };
+
+/// How long agents are given to hear why the pipeline failed.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 
 /// What `running.json` says while the collector runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,7 +135,7 @@ pub fn run(
         let (ingest_stop, ingest_stopped) = stop::channel();
         let (web_stop, web_stopped) = stop::channel();
         let ingest = tokio::spawn(server.run(ingest_stopped));
-        let web = tokio::spawn(http::serve(web, routes, metrics, web_stopped));
+        let web = tokio::spawn(http::serve(web, routes, Arc::clone(&metrics), web_stopped));
         listening(&at);
 
         let mut ended = running.ended;
@@ -141,6 +144,15 @@ pub fn run(
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,
         };
+        if early.is_some() {
+            // The pipeline has told every agent why; that must not be overtaken by a plain "stopping".
+            let told = async {
+                while metrics.connections.get() > 0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let _ = tokio::time::timeout(LAST_WORDS_MAX, told).await;
+        }
         info!("stopping");
         ingest_stop.request();
         // A task that panicked has nothing left to stop.

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context;
 use serde_json::json;
 
 use super::{Dir, Outcome, now, print, rfc3339, settings::Settings};
@@ -37,7 +38,8 @@ impl Enrol {
     pub(super) fn run(self) -> Outcome {
         let layout = self.dir.layout();
         let config = Config::load(&layout.config(), std::env::vars(), &self.settings.0)?;
-        let request = Request::parse(&files::read_text(&self.csr, REQUEST_BYTES_MAX)?)?;
+        let request = Request::parse(&files::read_text(&self.csr, REQUEST_BYTES_MAX)?)
+            .with_context(|| format!("certificate request {}", self.csr.display()))?;
         let issued = Authority::open(&layout)?.issue(&request, now(), config.certificate_lifetime)?;
         let not_after = rfc3339(issued.validity.until.unix_timestamp());
         let names = Names {

@@ -75,11 +75,23 @@ impl Cli {
             Command::Verify(command) => command.run(),
         };
         outcome.unwrap_or_else(|error| {
-            eprintln!("hostledger-collector: {error:#}");
+            eprintln!("hostledger-collector: {}", in_words(&error));
             let config = error.downcast_ref::<ConfigError>().is_some();
             ExitCode::from(if config { BAD_CONFIG } else { FAILURE })
         })
     }
+}
+
+/// An error with its causes, each said once: many of ours say theirs already.
+fn in_words(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |words, cause| {
+        let cause = cause.to_string();
+        match words.as_str() {
+            "" => cause,
+            said if said.contains(&cause) => words,
+            said => format!("{said}: {cause}"),
+        }
+    })
 }
 
 /// The wall clock. The only place of this program, beside the drivers of the machines, that asks it.

@@ -5,6 +5,8 @@
 
 mod bad_batches;
 mod bad_peers;
+#[cfg(feature = "privileged")]
+mod full_disk;
 mod good;
 mod peer;
 mod process;

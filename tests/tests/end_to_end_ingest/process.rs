@@ -1,6 +1,7 @@
 //! The real collector program in a directory of its own.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -53,6 +54,8 @@ pub(crate) struct Collector {
     pub(crate) ingest: SocketAddr,
     pub(crate) http: SocketAddr,
     child: Option<Child>,
+    /// A program with its arguments that runs the collector; empty for none.
+    pub(crate) wrapper: Vec<String>,
     settings: Vec<String>,
     _dir: Option<tempfile::TempDir>,
 }
@@ -88,6 +91,7 @@ impl Collector {
             ingest: nowhere,
             http: nowhere,
             child: None,
+            wrapper: Vec::new(),
             settings: settings.iter().map(|&s| s.to_owned()).collect(),
             _dir: None,
         };
@@ -97,7 +101,14 @@ impl Collector {
 
     /// Starts the process in the directory there is.
     pub(crate) fn run(&mut self) {
-        let mut child = Command::new(program())
+        let words: Vec<&OsStr> = self
+            .wrapper
+            .iter()
+            .map(OsStr::new)
+            .chain([program().as_os_str()])
+            .collect();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .args(["run", "--dir"])
             .arg(self.layout.root())
             .args(["--ingest-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
@@ -124,6 +135,11 @@ impl Collector {
         let mut child = self.child.take().unwrap();
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
         child.wait().unwrap()
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.take().unwrap().wait().unwrap()
     }
 
     /// Exit code and report of the offline check of its ledger.

@@ -1,0 +1,196 @@
+//! A disk that fills up, and one that fails: stated, nothing acknowledged is lost, and it goes on when it can.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use common::{
+    ids::Sequence,
+    session::{Message, RefusalCode},
+};
+use rustix::process::Signal;
+
+use crate::{
+    assert_still_serves,
+    peer::{Host, Session, batch},
+    process::{Collector, PATIENCE},
+};
+
+/// A small file system of its own, in memory.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(bytes: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let size = format!("size={bytes}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "hostledger-test"])
+            .arg(dir.path())
+            .status()
+            .unwrap();
+        assert!(mounted.success(), "mounting needs root");
+        Self(dir)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the collector may hold it still.
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+/// A body of about 120 KB.
+fn large(n: u8) -> Vec<Vec<u8>> {
+    (0..4).map(|m| vec![n ^ m; 30_000]).collect()
+}
+
+/// What is durable at least, from the messages that came; `None` when a notice says that the disk is full.
+async fn next_stored(session: &mut Session) -> Option<Sequence> {
+    loop {
+        match session.next().await {
+            Some(Message::Stored { through }) => return Some(through),
+            Some(Message::Receipts(_)) => {}
+            Some(Message::Refused(refusal)) => {
+                assert_eq!(refusal.code, RefusalCode::NoSpace, "{refusal}");
+                assert!(!refusal.fatal, "the session goes on");
+                return None;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_pauses_and_room_resumes() {
+    let disk = SmallDisk::mount(6 << 20);
+    let mut collector = Collector::start_in(&disk.path().join("c"), &[]);
+    let filler = disk.path().join("filler");
+    std::fs::write(&filler, vec![0; 3 << 20]).unwrap();
+
+    let mut host = Host::enrolled(40, &collector);
+    let (mut session, _) = Session::open(&host, &collector).await;
+    let mut stored = None;
+    for n in 0..60 {
+        let (header, body) = host.seal(&large(n));
+        session.send(&batch(&header, body)).await;
+        match next_stored(&mut session).await {
+            Some(through) => stored = Some(through),
+            None => break,
+        }
+    }
+    let sent = Sequence(host.head.next_sequence.0 - 1);
+    assert!(stored < Some(sent), "the disk filled up");
+    assert_eq!(collector.get("/healthz").0, 503);
+    assert_eq!(collector.refused("no_space"), 1);
+
+    // Room comes back: what was sent before is stored without being sent again.
+    std::fs::remove_file(&filler).unwrap();
+    while stored < Some(sent) {
+        if let Some(through) = next_stored(&mut session).await {
+            stored = Some(through);
+        }
+    }
+    await_health(&collector);
+    assert_still_serves(&mut collector).await;
+    assert!(collector.end(Signal::TERM).success());
+    let (code, report) = collector.verify();
+    assert_eq!(code, Some(0), "{report}");
+}
+
+#[tokio::test]
+async fn a_kill_while_the_disk_is_full_loses_nothing_acknowledged() {
+    let disk = SmallDisk::mount(6 << 20);
+    let mut collector = Collector::start_in(&disk.path().join("c"), &[]);
+    let filler = disk.path().join("filler");
+    std::fs::write(&filler, vec![0; 3 << 20]).unwrap();
+    let mut host = Host::enrolled(41, &collector);
+    let (mut session, _) = Session::open(&host, &collector).await;
+    let mut stored = None;
+    for n in 0..60 {
+        let (header, body) = host.seal(&large(n));
+        session.send(&batch(&header, body)).await;
+        match next_stored(&mut session).await {
+            Some(through) => stored = Some(through),
+            None => break,
+        }
+    }
+    collector.end(Signal::KILL);
+    std::fs::remove_file(&filler).unwrap();
+    collector.run();
+    let (_session, welcome) = Session::open(&host, &collector).await;
+    let acknowledged = stored.map_or(0, |stored| stored.0 + 1);
+    assert!(
+        welcome.next.0 >= acknowledged,
+        "{welcome:?}, acknowledged {stored:?}"
+    );
+    assert!(collector.end(Signal::TERM).success());
+    assert_eq!(collector.verify().0, Some(0));
+}
+
+fn await_health(collector: &Collector) {
+    let begun = Instant::now();
+    while collector.get("/healthz").0 != 200 {
+        assert!(begun.elapsed() < PATIENCE, "still paused");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A failed flush may have lost anything: going on would acknowledge what is not there.
+#[tokio::test]
+async fn a_failed_flush_ends_the_process_and_a_restart_recovers() {
+    let mut collector = Collector::start();
+    let mut host = Host::enrolled(42, &collector);
+    let (mut session, _) = Session::open(&host, &collector).await;
+    let (header, body) = host.seal(&[vec![1]]);
+    session.send(&batch(&header, body)).await;
+    assert_eq!(next_stored(&mut session).await, Some(Sequence(0)));
+    assert!(collector.end(Signal::TERM).success());
+
+    // From the fifth flush of any thread on: after the start, in the midst of groups and checkpoints.
+    collector.wrapper = ["strace", "-f", "-qq", "-o"].map(String::from).to_vec();
+    let trace: PathBuf = collector.layout.root().join("trace");
+    collector.wrapper.push(trace.display().to_string());
+    collector.wrapper.extend(
+        [
+            "-e",
+            "trace=fdatasync",
+            "-e",
+            "inject=fdatasync:error=EIO:when=5+",
+        ]
+        .map(String::from),
+    );
+    collector.run();
+    let (mut session, _) = Session::open(&host, &collector).await;
+    let mut acknowledged = Sequence(0);
+    let refusal = loop {
+        let (header, body) = host.seal(&[vec![2]]);
+        session.send(&batch(&header, body)).await;
+        match session.next().await {
+            Some(Message::Stored { through }) => acknowledged = through,
+            Some(Message::Receipts(_)) => {}
+            Some(Message::Refused(refusal)) => break Some(refusal),
+            None => break None,
+            other => panic!("{other:?}"),
+        }
+    };
+    if let Some(refusal) = refusal {
+        assert_eq!(refusal.code, RefusalCode::Internal, "{refusal}");
+    }
+    let status = collector.wait();
+    assert!(!status.success(), "{status:?}");
+
+    collector.wrapper.clear();
+    collector.run();
+    let (_session, welcome) = Session::open(&host, &collector).await;
+    assert!(welcome.next > acknowledged, "{welcome:?}");
+    assert!(collector.end(Signal::TERM).success());
+    let (code, report) = collector.verify();
+    assert_eq!(code, Some(0), "{report}");
+}
