@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use common::abi::fields::{ABSENT, COUNT, Need, PLACES, Place};
+use common::abi::fields::{ABSENT, COUNT, PLACES, Place};
 
 /// Why the bytes are not BTF we can read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,16 +81,6 @@ pub struct Offsets {
     pub table: [u32; COUNT],
     /// The fields that have no offset, with the reason.
     pub missing: Vec<(Place, FieldError)>,
-}
-
-impl Offsets {
-    /// The missing fields that weigh as `need` says.
-    pub fn missing_for(&self, need: Need) -> impl Iterator<Item = &FieldError> {
-        self.missing
-            .iter()
-            .filter(move |(place, _)| place.need == need)
-            .map(|(_, error)| error)
-    }
 }
 
 /// Parsed BTF: where each type starts, and which structures there are.

@@ -217,6 +217,9 @@ fn check(options: &Options) -> Result<(), Refused> {
     Ok(())
 }
 
+/// Without these a socket's owner could not be told from a later process with the same id.
+const OF_OWNER: [Field; 3] = [Field::TaskTgid, Field::TaskLeader, Field::TaskStart];
+
 fn try_probe(hooks: &mut Hooks, plan: &Plan, offsets: &Offsets) -> SensorReport {
     let tier = match plan.mechanism {
         Mechanism::TracePoint(_) | Mechanism::Iter(_) => Tier::B,
@@ -229,7 +232,12 @@ fn try_probe(hooks: &mut Hooks, plan: &Plan, offsets: &Offsets) -> SensorReport 
     };
     let lacking: Vec<String> = match plan.need {
         Need::Optional => Vec::new(),
-        need => offsets.missing_for(need).map(ToString::to_string).collect(),
+        need => offsets
+            .missing
+            .iter()
+            .filter(|(place, _)| place.need == need || (need == Need::Tcp && OF_OWNER.contains(&place.field)))
+            .map(|(_, error)| error.to_string())
+            .collect(),
     };
     if !lacking.is_empty() {
         return report(State::Failed(lacking.join("; ")));

@@ -12,6 +12,7 @@
 
 mod network;
 mod process;
+mod refusal;
 mod snapshot;
 mod tcp;
 mod watch;

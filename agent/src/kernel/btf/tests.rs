@@ -1,5 +1,6 @@
 //! The BTF reader against a small hand-made BTF, against damage to it, and against the running kernel's own.
 
+use common::abi::fields::Need;
 use proptest::prelude::*;
 
 use super::*;
