@@ -5,6 +5,7 @@
 //! the answers; an answer without it fails the demo.
 
 use std::net::SocketAddr;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -94,7 +95,36 @@ pub(super) fn show(paths: &Paths, fleet: &Fleet, story: &Story) -> Result<()> {
             "--vkey",
             &vkey(paths, fleet),
         ],
-    )
+    )?;
+    println!("\nDoes software that nobody here wrote agree?");
+    others(paths, fleet)
+}
+
+/// Has Tessera's fsck judge the ledger as it lies on disk; where it is not installed, says how to.
+fn others(paths: &Paths, fleet: &Fleet) -> Result<()> {
+    let log = fleet.ledger().join("log");
+    let (url, key) = (format!("file://{}/", log.display()), vkey(paths, fleet));
+    let fsck = paths.tools_bin().join("fsck");
+    println!(
+        "\n$ fsck --storage_url file://{}/ --public_key {key} --ui=false",
+        shown(paths, &log)
+    );
+    if !fsck.is_file() {
+        println!("(not run: `cargo xtask setup` installs it, which needs Go)");
+        return Ok(());
+    }
+    // It may hang on a broken ledger instead of failing.
+    let mut command = Command::new("timeout");
+    command
+        .arg("60")
+        .arg(fsck)
+        .args(["--storage_url", &url, "--public_key", &key, "--ui=false"]);
+    let out = command.current_dir(&paths.root).output()?;
+    print!("{}", String::from_utf8_lossy(&out.stderr));
+    if !out.status.success() {
+        bail!("Tessera's fsck does not accept the ledger: {}", out.status);
+    }
+    Ok(())
 }
 
 /// Asks one question, shows it as a person would type it, and its answer.

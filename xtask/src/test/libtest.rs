@@ -56,6 +56,11 @@ pub(crate) fn environment(paths: &Paths, object: &Path, programs: Option<&Progra
         (OBJECT_VARIABLE, object.into()),
         ("HOSTLEDGER_TOOLS_BIN", paths.tools_bin().into()),
     ];
+    environment.extend(
+        std::env::current_exe()
+            .ok()
+            .map(|xtask| ("HOSTLEDGER_XTASK", xtask.into())),
+    );
     environment.extend(programs.map(|programs| ("HOSTLEDGER_BIN_DIR", programs.directory.clone().into())));
     environment
 }
