@@ -19,5 +19,5 @@ pub use group::Entry;
 pub use index::{BatchRecord, Describe, EntryFacts};
 pub use reader::{Published, ReadError, Reader};
 pub use recovery::{OpenError, Recovered};
-pub use storage::{Local, Memory};
+pub use storage::{Local, Memory, StorageError};
 pub use writer::{AppendError, Ledger, PublishError};
