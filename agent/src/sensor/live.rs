@@ -3,13 +3,15 @@
 //! Owns the translation of kernel records and losses into events. No `/proc` is read here once the baseline is
 //! taken.
 
+mod seam;
+
 use std::time::Duration;
 
 use common::{
     abi::{Body, Kind, Record},
     batch::SensorCounters,
     event::{
-        Fact, Loss, LossKey, Process, ProcessKey, SensorId, SensorStatus, Source,
+        Fact, Loss, LossKey, Process, ProcessKey, SensorId, SensorStatus,
         loss::LossCause,
         sensor::{SensorState, Tier},
     },
@@ -17,9 +19,8 @@ use common::{
 };
 
 use super::{
-    Watch, baseline,
+    Watch,
     process::Processes,
-    procfs::Scanner,
     socket::Sockets,
     status::{Families, sensor_of},
 };
@@ -61,10 +62,6 @@ struct Translator {
     sockets: Sockets,
     out_of_order: u64,
 }
-
-/// One of the two snapshots.
-type SnapshotOf<'a> =
-    dyn FnMut(&mut kernel::Hooks, &mut dyn FnMut(Record<'_>)) -> Result<usize, kernel::SnapshotError> + 'a;
 
 /// A fact on its way to the journal, with what must be remembered once it was written.
 enum Told {
@@ -259,101 +256,6 @@ impl Live {
             recorder.set_sensor(SensorId::QUEUE, shortcomings(&reported));
             self.reported = reported;
         }
-    }
-
-    fn take_baseline(&mut self, watch: &mut Watch<'_, '_>, since: BootNanos, config: &Config) {
-        let mut snapshot = Vec::new();
-        let (processes, sockets) = self.snapshot(&mut snapshot);
-        let source = if processes && sockets {
-            Source::Iterator
-        } else {
-            Source::Procfs
-        };
-        if !processes || !sockets {
-            self.snapshot_from_proc(config, (!processes, !sockets), &mut snapshot);
-        }
-        let mut live = Vec::new();
-        // Bounded: what does not fit here stays in the ring.
-        for _ in 0..64 {
-            let drained = self.reader.drain(DRAIN_RECORDS, &mut |item| {
-                self.translator.item(item, &mut |at, fact| {
-                    live.push((at, fact.clone()));
-                    fact
-                });
-            });
-            if !drained.more {
-                break;
-            }
-        }
-        let (joined, kept) = baseline::join(since, snapshot, live);
-        let mark = baseline::Mark::new(self.translator.boot, since, source, baseline::KINDS.to_vec());
-        let mut joined = joined.into_iter().peekable();
-        while let Some((at, fact)) = joined.next_if(|(at, _)| *at < since) {
-            watch.recorder.record(at, fact);
-        }
-        watch.recorder.record(since, mark.begun());
-        let mut last = since;
-        for (at, fact) in joined {
-            last = last.max(at);
-            watch.recorder.record(at, fact);
-        }
-        watch.recorder.record(last.max(boot_now()), mark.complete(kept));
-    }
-
-    /// Reads everything through the kernel's iterators; says what of it could be read to the end. What broke
-    /// off is dropped, for `/proc` names processes and sockets by other keys.
-    fn snapshot(&mut self, out: &mut Vec<(BootNanos, Fact)>) -> (bool, bool) {
-        let Some(hooks) = &mut self.hooks else {
-            return (false, false);
-        };
-        let translator = &mut self.translator;
-        let families = translator.families;
-        let mut read = |name: &str, covered: bool, take: &mut SnapshotOf<'_>| {
-            let mut found = Vec::new();
-            let result = take(hooks, &mut |record| {
-                translator.item(Item::Record(record), &mut |at, fact| {
-                    found.push((at, fact.clone()));
-                    fact
-                });
-            });
-            match result {
-                Ok(_) => {
-                    out.append(&mut found);
-                    true
-                }
-                Err(error) => {
-                    tracing::warn!(%error, name, "the baseline falls back to /proc");
-                    !covered
-                }
-            }
-        };
-        let processes = read("processes", families.processes, &mut |hooks, sink| {
-            hooks.snapshot_processes(sink)
-        });
-        let sockets = read("sockets", families.sockets, &mut |hooks, sink| {
-            hooks.snapshot_sockets(sink)
-        });
-        (processes, sockets)
-    }
-
-    fn snapshot_from_proc(
-        &mut self,
-        config: &Config,
-        (processes, sockets): (bool, bool),
-        out: &mut Vec<(BootNanos, Fact)>,
-    ) {
-        let wanted = Families {
-            processes: processes && self.translator.families.processes,
-            sockets: sockets && self.translator.families.sockets,
-        };
-        let mut scanner = Scanner::new(self.translator.boot, config.argv_bytes_max);
-        let table = &mut self.translator.processes;
-        scanner.scan(boot_now(), wanted, &mut |at, fact| {
-            if let Fact::Process { key, record } = &fact {
-                table.adopt(*key, record);
-            }
-            out.push((at, fact));
-        });
     }
 }
 

@@ -118,11 +118,7 @@ impl Scanner {
                 shortfall.left_out += 1;
                 continue;
             }
-            let parent = match by_pid.get(&stat.parent) {
-                Some(parent) => Field::Known(*parent),
-                None if stat.parent == 0 => Field::Absent,
-                None => Field::Unknown(Why::Gone),
-            };
+            let parent = parent_of(&stat, &by_pid);
             let record = process::read_record(key.tgid, &stat, cause, parent, self.argv_bytes_max);
             emit(
                 now,
@@ -237,6 +233,34 @@ fn list_processes(boot: BootId) -> BTreeMap<ProcessKey, Stat> {
         .filter(|(_, stat)| !stat.ended)
         .map(|(pid, stat)| (process::key(boot, pid, &stat), stat))
         .collect()
+}
+
+/// The processes of `/proc` whose pid `listed` does not have: a baseline through the kernel's iterators is
+/// held against it, for iterators have been seen to leave one out.
+pub fn unlisted(
+    boot: BootId,
+    argv_bytes_max: usize,
+    listed: &dyn Fn(u32) -> bool,
+) -> Vec<(ProcessKey, Process)> {
+    let live = list_processes(boot);
+    let by_pid: BTreeMap<u32, ProcessKey> = live.keys().map(|key| (key.tgid, *key)).collect();
+    live.iter()
+        .filter(|(key, _)| !listed(key.tgid))
+        .map(|(key, stat)| {
+            let parent = parent_of(stat, &by_pid);
+            let cause = ProcessCause::Baseline;
+            let record = process::read_record(key.tgid, stat, cause, parent, argv_bytes_max);
+            (*key, record)
+        })
+        .collect()
+}
+
+fn parent_of(stat: &Stat, by_pid: &BTreeMap<u32, ProcessKey>) -> Field<ProcessKey> {
+    match by_pid.get(&stat.parent) {
+        Some(parent) => Field::Known(*parent),
+        None if stat.parent == 0 => Field::Absent,
+        None => Field::Unknown(Why::Gone),
+    }
 }
 
 /// The cause of a connection's record by its state alone: `/proc` does not tell who opened it, so an
