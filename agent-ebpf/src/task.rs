@@ -13,7 +13,8 @@ const TAIL_BYTES: usize = 8192;
 const TAIL_MASK: u32 = TAIL_BYTES as u32 - 1;
 const _: () = assert!(2 * PATH_BYTES_MAX + 2 * NAME_BYTES_MAX + ARGV_BYTES_MAX < TAIL_BYTES);
 
-const PF_KTHREAD: u32 = 0x0020_0000;
+/// Flag of a task that is a kernel thread.
+pub(crate) const PF_KTHREAD: u32 = 0x0020_0000;
 const PAGE_MASK: u64 = 4095;
 
 /// A record under construction, too large for the stack.

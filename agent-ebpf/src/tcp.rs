@@ -18,7 +18,7 @@ use common::abi::{Header, Kind};
 
 use crate::kernel::{copy, peek, sock_done_bit};
 use crate::ring::{count_storage_failure, number};
-use crate::task::key;
+use crate::task::{PF_KTHREAD, key};
 
 const BPF_MAP_TYPE_SK_STORAGE: usize = 24;
 const BPF_F_NO_PREALLOC: usize = 1;
@@ -202,6 +202,30 @@ fn inherited(sk: *mut c_void) {
     note.established_boot_ns = 0;
     note.direction = Direction::Inbound as u8;
     note.flags = 0;
+}
+
+/// Runs whenever a process reads from a TCP socket. No hook tells who accepted a connection; who reads from it
+/// first is whoever got it from the listener: a worker, a child, a service that is started by its socket.
+#[btf_tracepoint(function = "tcp_rcv_space_adjust")]
+fn tcp_read(ctx: BtfTracePointContext) -> i32 {
+    let sk: *mut c_void = ctx.arg(0);
+    let Some(note) = note_on(sk, None) else { return 0 };
+    let known = note.owner_source;
+    if known != OwnerSource::Listener as u8 && known != OwnerSource::None as u8 {
+        return 0;
+    }
+    // The kernel reads for itself too, some of it in softirqs: only a system call owns the socket's lock.
+    // SAFETY: a helper without arguments.
+    let task = unsafe { bpf_get_current_task_btf() } as u64;
+    let by_system_call = peek::<u32>(sk as u64, Field::SockLockOwned) != 0;
+    if !by_system_call || peek::<u32>(task, Field::TaskFlags) & PF_KTHREAD != 0 {
+        return 0;
+    }
+    (note.owner_tgid, note.owner_start_boot_ns) = key(task);
+    note.owner_comm = [0; 16];
+    copy(task, Field::TaskComm, &mut note.owner_comm);
+    note.owner_source = OwnerSource::Reader as u8;
+    0
 }
 
 /// The record of a socket (a typed pointer, see [`as_tcp`]), its header left to the caller except for the flags.

@@ -31,6 +31,8 @@ pub enum Probe {
     ProcessExit,
     /// TCP state changes: connect, open, close, listen.
     TcpState,
+    /// Who reads from accepted connections.
+    TcpRead,
     /// Snapshot of processes.
     IterTask,
     /// Snapshot of TCP sockets.
@@ -52,6 +54,7 @@ impl Probe {
             Self::ProcessExec => "process-exec",
             Self::ProcessExit => "process-exit",
             Self::TcpState => "tcp-state",
+            Self::TcpRead => "tcp-read",
             Self::IterTask => "iter-task",
             Self::IterTcp => "iter-tcp",
             Self::IterTaskFile => "iter-task-file",

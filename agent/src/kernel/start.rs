@@ -129,6 +129,12 @@ const PLANS: &[Plan] = {
             TracePoint("inet_sock_set_state"),
             Need::Tcp,
         ),
+        plan(
+            Probe::TcpRead,
+            "tcp_read",
+            TracePoint("tcp_rcv_space_adjust"),
+            Need::Tcp,
+        ),
         plan(Probe::IterTask, "iter_task", Iter("task"), Need::Process),
         plan(Probe::IterTcp, "iter_tcp", Iter("tcp"), Need::Tcp),
         plan(

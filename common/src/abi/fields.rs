@@ -148,6 +148,7 @@ fields! {
     SockUid = "sock"."sk_uid", 4, Optional;
     SockBacklog = "sock"."sk_ack_backlog", 4, Optional;
     SockBacklogMax = "sock"."sk_max_ack_backlog", 4, Optional;
+    SockLockOwned = "sock"."sk_lock.owned", 4, Optional;
     SockSocket = "sock"."sk_socket", 8, Optional;
     SocketFile = "socket"."file", 8, Optional;
     SocketSk = "socket"."sk", 8, Optional;

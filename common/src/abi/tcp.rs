@@ -61,10 +61,12 @@ pub enum OwnerSource {
     Connect = 1,
     /// The process that called listen.
     Listen = 2,
-    /// The process that listened where this connection was accepted; another may have accepted it.
+    /// The process that listened where this connection was accepted, while nobody has read from it.
     Listener = 3,
     /// A process that an iterator found holding the socket open.
     Holder = 4,
+    /// The process first seen to read from an accepted connection: its listener, or whoever that handed it to.
+    Reader = 5,
 }
 
 /// Fixed and only part of a TCP record as it lies in memory; see [`Tcp`] for the meaning of each field.
@@ -221,6 +223,7 @@ impl Tcp {
             2 => OwnerSource::Listen,
             3 => OwnerSource::Listener,
             4 => OwnerSource::Holder,
+            5 => OwnerSource::Reader,
             _ => return Err(DecodeError::Field("owner_source")),
         };
         let owner = Owner {

@@ -52,8 +52,9 @@ pub struct Connection {
     pub mapped: bool,
     /// Inode number of the network namespace.
     pub netns: u32,
-    /// Who it belongs to: outgoing, the process that connected; incoming, the one that listened where it was
-    /// accepted; in a baseline, one that was found holding it open.
+    /// Who it belongs to: outgoing, the process that connected; incoming, the one first seen to read from it,
+    /// and until then the one that listened where it was accepted; in a baseline, one that was found holding
+    /// it open.
     pub owner: Field<ProcessKey>,
     /// Payload bytes sent, each counted once however often it was sent again.
     pub bytes_sent: Field<u64>,

@@ -160,7 +160,7 @@ fn each_way_to_end_is_told_at_both_ends_over_both_families() {
                 (listener.1.local.port, listener.1.netns, listener.1.backlog_max),
                 (7001, far, 77)
             );
-            assert_eq!(at_server.owner.map(|o| o.source), Some(OwnerSource::Listener));
+            assert_eq!(at_server.owner.map(|o| o.source), Some(OwnerSource::Reader));
             assert_eq!(listener.1.owner.map(|o| o.source), Some(OwnerSource::Listen));
         }
         let pid = server.child.id();
@@ -224,6 +224,28 @@ fn an_ipv4_peer_of_an_ipv6_socket_stays_a_mapped_address() {
         .find(|(k, t)| *k == Kind::ListenStart && t.local.port == 7003)
         .unwrap();
     assert_eq!(listener.1.local.address, IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+}
+
+/// One process listens, its child accepts and answers: the connection belongs to the child.
+#[test]
+fn a_connection_belongs_to_the_worker_that_answers_it() {
+    let binary = program("sockets");
+    let network = Network::make();
+    let (near, far) = (Network::inode(&network.near), Network::inode(&network.far));
+    let mut watch = Watch::start(&Options::default());
+    let mut command = Network::inside(&network.far, &binary);
+    let (mut server, _) = Standing::start(command.args(["serve", FAR[0], "7006", "prefork"]));
+    let mut client = connect(&network, &binary, FAR[0], "7006", ["400", "20", "client"]);
+    let (client, served) = converse(&mut watch, &mut client, &mut server);
+    wait_for_closes(&mut watch, (near, client), (far, served));
+    assert_ne!(served.pid, server.child.id(), "a worker answered");
+    check_close(&watch, far, served, Direction::Inbound, CloseResult::Finished);
+    let open = told(&watch, far, served.local_port, served.remote_port)[0];
+    let owner = open.1.owner.map(|o| (o.process.tgid, o.source));
+    assert_eq!(
+        (open.0, owner),
+        (Kind::TcpOpen, Some((server.child.id(), OwnerSource::Listener)))
+    );
 }
 
 /// A server, its listener and an open connection are all older than the watcher.
