@@ -3,6 +3,7 @@
 //! Owns the command line only: each command's work is in the module of its name.
 
 mod bench;
+mod bless;
 mod build;
 mod demo;
 mod fleet;
@@ -40,6 +41,8 @@ enum Task {
     Bench(bench::Options),
     /// Run the demo's workload alone, or one of its roles.
     Workload(workload::Options),
+    /// Accept the present bytes as golden ones.
+    Bless,
     /// Check the rules of the house.
     Tidy,
 }
@@ -63,6 +66,7 @@ fn perform(arguments: Arguments) -> Result<()> {
         Task::Demo(options) => demo::command(&paths, &options),
         Task::Bench(options) => bench::command(&paths, &options),
         Task::Workload(options) => workload::command(&options),
+        Task::Bless => bless::command(&paths),
         Task::Tidy => tidy::command(&paths),
     }
 }

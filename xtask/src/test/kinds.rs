@@ -4,6 +4,9 @@
 
 use clap::ValueEnum;
 
+/// Modules whose tests are fault tests, whatever target they lie in.
+const FAULT_MODULES: &[&str] = &["crash", "full_disk", "bad_batches", "bad_peers", "refused"];
+
 /// A kind of test, in the order they are run and reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Kind {
@@ -62,9 +65,9 @@ impl Kind {
         matches!(self, Self::Fault | Self::EndToEnd)
     }
 
-    /// True where two tests at a time would see each other: they share a kernel.
-    pub(crate) fn one_at_a_time(self) -> bool {
-        self.needs_root()
+    /// True for targets of which two tests at a time would see each other: they share a kernel.
+    pub(crate) fn one_at_a_time(package: &str, target: &str) -> bool {
+        Self::of_target(package, target).is_some_and(Self::needs_root)
     }
 
     /// The kind of a whole test target, from the `tests` package's file names.
@@ -85,8 +88,16 @@ impl Kind {
             .map(|(_, kind)| *kind)
     }
 
-    /// The kind of one test in a target that has no kind of its own, from its path of names.
-    pub(crate) fn of_name(target: &str, name: &str) -> Self {
+    /// The kind of one test: its module's, else its target's, else what its name says.
+    pub(crate) fn of(package: &str, target: &str, name: &str) -> Self {
+        if name.split("::").any(|part| FAULT_MODULES.contains(&part)) {
+            return Self::Fault;
+        }
+        Self::of_target(package, target).unwrap_or_else(|| Self::of_name(target, name))
+    }
+
+    /// The kind of a test in a target that has no kind of its own, from its path of names.
+    fn of_name(target: &str, name: &str) -> Self {
         let parts = || std::iter::once(target).chain(name.split("::"));
         if parts().any(|part| part.starts_with("prop_")) {
             Self::Property
@@ -108,6 +119,19 @@ mod tests {
         assert_eq!(Kind::of_target("tests", "end_to_end_api"), Some(Kind::EndToEnd));
         assert_eq!(Kind::of_target("tests", "tests"), None);
         assert_eq!(Kind::of_target("common", "simulation"), None);
+    }
+
+    #[test]
+    fn modules_tell_fault_tests_in_any_target() {
+        assert_eq!(
+            Kind::of("tests", "end_to_end_ingest", "full_disk::a"),
+            Kind::Fault
+        );
+        assert_eq!(Kind::of("ledger", "ledger", "crash::a"), Kind::Fault);
+        assert_eq!(
+            Kind::of("tests", "end_to_end_ingest", "good::crash_free"),
+            Kind::EndToEnd
+        );
     }
 
     #[test]

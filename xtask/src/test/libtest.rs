@@ -128,10 +128,7 @@ pub(crate) fn run(
     environment: &Environment,
     tally: &mut Tally,
 ) -> Result<()> {
-    let kind_of = |name: &str| {
-        Kind::of_target(&binary.package, &binary.target)
-            .unwrap_or_else(|| Kind::of_name(&binary.target, name))
-    };
+    let kind_of = |name: &str| Kind::of(&binary.package, &binary.target, name);
     let listed = list(binary, environment, &[])?;
     let ignored: BTreeSet<String> = list(binary, environment, &["--ignored"])?.into_iter().collect();
     let chosen: Vec<String> = listed
@@ -157,7 +154,7 @@ pub(crate) fn run(
     println!("==> test {label}");
     let mut command = prepared(binary, environment);
     command.args(["--exact", "--show-output"]).args(&chosen);
-    if chosen.iter().any(|name| kind_of(name).one_at_a_time()) {
+    if Kind::one_at_a_time(&binary.package, &binary.target) {
         command.arg("--test-threads=1");
     }
     let log = paths

@@ -128,6 +128,30 @@ pub(super) fn decisions(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
+/// Each test that the threat model rests on exists.
+pub(super) fn threat_model(tree: &Tree) -> Vec<Finding> {
+    let path = "docs/threat-model.md";
+    let text = tree.text(path).unwrap_or_default();
+    let exists = |name: &str| {
+        let definition = format!("fn {name}(");
+        tree.with_ending(".rs")
+            .any(|(_, source)| source.contains(&definition))
+    };
+    let mut findings = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| line.starts_with('|')) {
+        // Every second part of a line stands between backticks; names of tests are long.
+        let names = line
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|name| name.matches('_').count() > 1);
+        for name in names.filter(|name| !exists(name)) {
+            findings.push(Finding::at(path, index, format!("there is no test `{name}`")));
+        }
+    }
+    findings
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +187,20 @@ mod tests {
     fn a_readme_without_a_command_is_found() {
         let tree = Tree::of(&[("README.md", "run `cargo xtask demo`\n")]);
         assert_eq!(readme(&tree).len(), 1);
+    }
+
+    #[test]
+    fn a_test_that_does_not_exist_is_found() {
+        let tree = Tree::of(&[
+            (
+                "docs/threat-model.md",
+                "| a | `this_one_is_there`, `this_one_is_not`, `verify` |\n",
+            ),
+            ("a.rs", "fn this_one_is_there() {}\n"),
+        ]);
+        let findings = threat_model(&tree);
+        assert_eq!(findings.len(), 1);
+        assert!(findings[0].rule.contains("this_one_is_not"));
     }
 
     #[test]

@@ -59,6 +59,7 @@ const TREE_CHECKS: &[TreeCheck] = &[
     ("documentation links resolve", docs::links),
     ("README names both commands", docs::readme),
     ("decisions are indexed", docs::decisions),
+    ("the threat model's tests exist", docs::threat_model),
     ("event kinds are complete", events::complete),
 ];
 
