@@ -83,6 +83,9 @@ pub struct ListArgs {
     /// Process id (of the owner, for sockets); repeat for several
     #[arg(long)]
     pub pid: Vec<u32>,
+    /// Path of the owner's executable, or its last component; repeat for several
+    #[arg(long)]
+    pub exe: Vec<String>,
     /// Port, local or remote; repeat for several
     #[arg(long)]
     pub port: Vec<u16>,

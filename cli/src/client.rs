@@ -26,7 +26,7 @@ impl Client {
     /// The collector at `url`.
     pub(crate) fn new(url: &str) -> Result<Self, Failure> {
         let url = url.trim_end_matches('/');
-        if !url.strip_prefix("http://").is_some_and(|rest| !rest.is_empty()) {
+        if url.strip_prefix("http://").is_none_or(str::is_empty) {
             return Err(Failure::Config {
                 cause: format!("`{url}` is no URL of a collector"),
                 remedy: "write it as http://HOST:PORT; put a local proxy before a collector behind TLS"

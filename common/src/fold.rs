@@ -199,6 +199,12 @@ impl State {
             .max_by_key(|(_, complete)| complete.index)
     }
 
+    /// Whether the present run has a complete baseline, of whatever kinds.
+    #[must_use]
+    pub fn has_baseline(&self) -> bool {
+        Kind::ALL.into_iter().any(|kind| self.baseline(kind).is_some())
+    }
+
     /// Folds the next event. Indices may be skipped (events after the instant asked for), never repeated.
     ///
     /// # Errors
@@ -302,7 +308,8 @@ impl Entry {
 }
 
 /// Whether a record says that its entity is over. A loss is a fact about the past from its first moment.
-fn ends(fact: &Fact) -> bool {
+#[must_use]
+pub fn ends(fact: &Fact) -> bool {
     match fact {
         Fact::Process { record, .. } => {
             matches!(record.state, ProcessState::Exited { .. } | ProcessState::Gone(_))

@@ -1,4 +1,5 @@
 //! The command line against a real API over a hand-made ledger: what people see, byte for byte.
+#![cfg(test)]
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -1,4 +1,5 @@
 //! Questions about hand-made ledgers: every way an answer can be known, absent or unknown.
+#![cfg(test)]
 
 use std::sync::Arc;
 
@@ -514,4 +515,50 @@ fn snapshots_are_taken_used_and_may_rot_or_vanish() {
     std::fs::remove_dir_all(directory.path()).unwrap();
     assert_eq!(ask(), first, "and so are missing ones");
     assert_eq!(BOOT, maker.boot);
+}
+
+#[test]
+fn what_ended_long_ago_is_still_told_from_what_never_was() {
+    let mut maker = Maker::new(7);
+    let complete = common::event::baseline::Phase::Complete { events: 2 };
+    let (ended, vanished) = (process_key(10, 1), process_key(11, 1));
+    let base = ProcessCause::Baseline;
+    let mut begins = run_begins(maker.host(), "node-7", 0);
+    begins.push(event(1, process(ended, None, &[b"/bin/ended"], base)));
+    begins.push(event(1, process(vanished, None, &[b"/bin/vanished"], base)));
+    begins.push(event(2, tests::chains::baseline(0, complete)));
+    begins.push(event(
+        3,
+        exited(process(ended, None, &[b"/bin/ended"], base), 3, 0),
+    ));
+    maker.seal(STARTS, 0, 10, &begins);
+    let mut begins = run_begins(maker.host(), "node-7", 20);
+    begins.push(event(21, tests::chains::baseline(20, complete)));
+    maker.seal(STARTS, 20, 30, &begins);
+    for batch in 0..3 {
+        let from = 30 + batch * 10;
+        let busy = process(process_key(12, 25), None, &[b"/bin/busy"], ProcessCause::Exec);
+        let events: Vec<Event> = (0..2_000).map(|_| event(from, busy.clone())).collect();
+        maker.seal(GOES_ON, from, from + 10, &events);
+    }
+    let query = query_of(&[&maker]);
+    let verdict = |key| {
+        let id = EntityId::of(Kind::Process, &key).to_string();
+        query.entity(&id, None, &[]).unwrap().hosts.remove(0).verdict
+    };
+    assert!(matches!(
+        verdict(ended),
+        Verdict::Absent { why: Absence::Ended { at }, last: Some(_) } if at == Moment(wall(3))
+    ));
+    assert!(matches!(
+        verdict(vanished),
+        Verdict::Absent { why: Absence::Vanished { not_before, .. }, last: Some(_) } if not_before == Moment(wall(1))
+    ));
+    assert!(matches!(
+        verdict(process_key(13, 1)),
+        Verdict::Absent {
+            why: Absence::NeverSeen,
+            last: None
+        }
+    ));
 }

@@ -130,6 +130,7 @@ fn list_params(args: &ListArgs, world: &World<'_>) -> Result<Params, Failure> {
     let mut params = host_params(&args.hosts);
     push_at(&mut params, args.at.as_deref(), world)?;
     params.extend(args.pid.iter().map(|pid| ("pid", pid.to_string())));
+    params.extend(args.exe.iter().map(|exe| ("exe", exe.clone())));
     params.extend(args.port.iter().map(|port| ("port", port.to_string())));
     Ok(params)
 }

@@ -1,13 +1,13 @@
 //! One entity: what it was at an instant, or how it is known not to have been.
 
 use common::{
-    answer::{Absence, Answer, Moment, ORDER_STATEMENT, Row, Unknown, Verdict, absence, sensors_of},
+    answer::{Absence, Answer, Caveat, Moment, ORDER_STATEMENT, Row, Unknown, Verdict, absence, sensors_of},
     event::{Kind, ProcessKey},
-    fold::EntityId,
+    fold::{EntityId, ends},
     ids::WallNanos,
 };
 
-use super::{HostAt, Query, QueryError};
+use super::{HostAt, Query, QueryError, range::Search};
 
 impl Query {
     /// What an entity was at `at` (each host's latest watched instant where absent).
@@ -77,13 +77,19 @@ impl Query {
             });
         }
         // Ended long enough before for the fold to have forgotten it: its events are still in the chain.
-        if let Wanted::Address(id, _) = wanted
-            && let Some(last) = self.last_before(&looked.host, id, &looked.cut)?
-        {
-            return Ok(Verdict::Absent {
-                why: Absence::Ended { at: last.changed },
-                last: Some(last),
-            });
+        if let Wanted::Address(id, _) = wanted {
+            match self.last_before(&looked.host, id, &looked.cut)? {
+                Search::Found(last) => return Ok(forgotten(*last, Moment(looked.cut.at))),
+                Search::GaveUp { before } => {
+                    let before = Moment(before);
+                    return Ok(Verdict::Unknown {
+                        why: Unknown::MayBeMissed {
+                            caveats: vec![Caveat::NotSearched { before }],
+                        },
+                    });
+                }
+                Search::Nothing => {}
+            }
         }
         let caveats = looked.caveats(wanted.kind());
         Ok(if caveats.is_empty() || sensors_of(wanted.kind()).is_empty() {
@@ -96,6 +102,23 @@ impl Query {
                 why: Unknown::MayBeMissed { caveats },
             }
         })
+    }
+}
+
+/// The verdict about an entity that the fold has forgotten: it had ended before, by its own event or because
+/// a baseline did not list it; which baseline is not remembered either.
+fn forgotten(last: Row, at: Moment) -> Verdict<Row> {
+    let why = if ends(&last.fact) {
+        Absence::Ended { at: last.changed }
+    } else {
+        Absence::Vanished {
+            not_before: last.changed,
+            not_after: at,
+        }
+    };
+    Verdict::Absent {
+        why,
+        last: Some(last),
     }
 }
 

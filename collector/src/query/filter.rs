@@ -1,23 +1,26 @@
 //! Which rows are wanted: values of one field are alternatives, different fields must all fit.
 
-use common::event::{Connection, Fact, Field, Listener, Process, ProcessKey};
+use common::{
+    answer::Row,
+    event::{Connection, Fact, Listener, ProcessKey},
+};
 
 /// What rows must fit. An empty field admits all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Pid of the process, or of the owner of a socket.
     pub pid: Vec<u32>,
-    /// Path of the executable, escaped as answers show it, or its last component.
+    /// Path of the executable (of the owner, for sockets), escaped as answers show it, or its last component.
     pub exe: Vec<String>,
     /// Local or remote port.
     pub port: Vec<u16>,
 }
 
 impl Filter {
-    /// Whether a fact is wanted.
+    /// Whether a row is wanted.
     #[must_use]
-    pub fn admits(&self, fact: &Fact) -> bool {
-        self.admits_pid(fact) && self.admits_exe(fact) && self.admits_port(fact)
+    pub fn admits(&self, row: &Row) -> bool {
+        self.admits_pid(&row.fact) && self.admits_exe(row) && self.admits_port(&row.fact)
     }
 
     fn admits_pid(&self, fact: &Fact) -> bool {
@@ -36,21 +39,17 @@ impl Filter {
         self.pid.is_empty() || pid.is_some_and(|pid| self.pid.contains(&pid))
     }
 
-    fn admits_exe(&self, fact: &Fact) -> bool {
+    fn admits_exe(&self, row: &Row) -> bool {
         if self.exe.is_empty() {
             return true;
         }
-        let Fact::Process {
-            record: Process {
-                exe: Field::Known(path),
-                ..
-            },
-            ..
-        } = fact
-        else {
+        let path = match &row.fact {
+            Fact::Process { record, .. } => record.exe.known().map(|path| &path.text),
+            _ => row.owner.as_ref(),
+        };
+        let Some(path) = path.map(ToString::to_string) else {
             return false;
         };
-        let path = path.text.to_string();
         let name = path.rsplit('/').next().unwrap_or_default();
         self.exe.iter().any(|wanted| *wanted == path || wanted == name)
     }

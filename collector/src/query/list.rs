@@ -81,8 +81,7 @@ fn rows_of(
         if after.is_some_and(|after| id <= after) {
             continue;
         }
-        let Some(row) = Row::of(id, entry, span, Some(&folded.state)).filter(|row| filter.admits(&row.fact))
-        else {
+        let Some(row) = Row::of(id, entry, span, Some(&folded.state)).filter(|row| filter.admits(row)) else {
             continue;
         };
         if rows.len() == rows_max {

@@ -110,11 +110,12 @@ impl Query {
         })
     }
 
-    /// At the beginning of a run nothing can be said of what existed before the run's baseline is complete. A
-    /// baseline that never comes is another matter: then the live events are all there is, and a caveat.
+    /// At the beginning of a run nothing can be said of what existed before the run's baseline is complete.
+    /// A complete baseline that leaves the kind out is another matter: then live events are all there will
+    /// be, and the answer has a caveat.
     fn lacks_baseline(&self, folded: &Folded, decides: &Span, cut: &Cut, kind: Kind) -> Option<Unknown> {
         let concerned = matches!(kind, Kind::Process | Kind::Listener | Kind::Connection);
-        if !concerned || folded.state.baseline(kind).is_some() {
+        if !concerned || folded.state.has_baseline() {
             return None;
         }
         let run = folded.state.run()?;

@@ -23,6 +23,16 @@ const GAPS_NAMED_MAX: usize = 16;
 /// Most entities an interval may hold.
 const ENTITIES_MAX: usize = 200_000;
 
+/// What a search backwards found.
+pub(super) enum Search {
+    /// The last event about the entity.
+    Found(Box<Row>),
+    /// No event of the chain is about it.
+    Nothing,
+    /// None in the batches since then; there are more before.
+    GaveUp { before: WallNanos },
+}
+
 impl Query {
     /// Every event about an entity, in the host's order.
     pub fn timeline(&self, entity: &str, host: &str, paging: &Paging) -> Result<Page<Row>, QueryError> {
@@ -75,29 +85,30 @@ impl Query {
     }
 
     /// The last event about an entity before a cut, searched backwards.
-    pub(super) fn last_before(
-        &self,
-        host: &HostId,
-        id: &EntityId,
-        cut: &Cut,
-    ) -> Result<Option<Row>, QueryError> {
+    pub(super) fn last_before(&self, host: &HostId, id: &EntityId, cut: &Cut) -> Result<Search, QueryError> {
         let mut end = cut.end;
         let floor = cut.end.saturating_sub(BATCHES_PER_PAGE_MAX);
+        let mut oldest = None;
         while end > floor {
             let begin = end.saturating_sub(64).max(floor);
             for record in self.projection.records(host, begin, end).iter().rev() {
+                oldest = Some(record.span.from_wall);
                 let events = self.projection.events_about(&record.span, id)?;
                 let within = |bytes: &Vec<u8>| {
                     record.segment < cut.segment
                         || Envelope::parse(bytes).is_ok_and(|event| event.wall_ns <= cut.at)
                 };
                 if let Some((index, bytes)) = events.into_iter().rfind(|(_, bytes)| within(bytes)) {
-                    return Ok(row(id, index, bytes, &record.span));
+                    return Ok(row(id, index, bytes, &record.span)
+                        .map_or(Search::Nothing, |row| Search::Found(Box::new(row))));
                 }
             }
             end = begin;
         }
-        Ok(None)
+        Ok(match oldest.filter(|_| floor > 0) {
+            Some(before) => Search::GaveUp { before },
+            None => Search::Nothing,
+        })
     }
 
     /// The entities of `kind` that lived at some instant of `since..=until`, each as it was last in it.
@@ -289,7 +300,7 @@ fn rows_from(
     found
         .iter()
         .filter_map(|(id, entry)| Some((id.clone(), Row::of(id, entry, span, state)?)))
-        .filter(|(_, row)| filter.admits(&row.fact))
+        .filter(|(_, row)| filter.admits(row))
         .collect()
 }
 

@@ -73,6 +73,11 @@ pub enum Caveat {
         /// Up to this one.
         until: Moment,
     },
+    /// Older batches were not searched: there are too many.
+    NotSearched {
+        /// Those before this instant.
+        before: Moment,
+    },
     /// Nothing later has arrived yet, and this host's events have come in that much later before.
     InFlight {
         /// The longest an event has come in after its batch's beginning, nanoseconds.
@@ -150,6 +155,12 @@ impl fmt::Display for Caveat {
                 "the host's clock was set back: times up to {until} happened twice, the later one is answered"
             ),
             Self::NotWatched { from, until } => write!(f, "nothing watched between {from} and {until}"),
+            Self::NotSearched { before } => {
+                write!(
+                    f,
+                    "batches before {before} were not searched; ask at an earlier instant"
+                )
+            }
             Self::InFlight { late_ns } => write!(
                 f,
                 "this is the newest batch, and events of this host have come up to {} ms late",
