@@ -131,7 +131,7 @@ impl Metrics {
             (
                 "inflight_bytes",
                 Gauge,
-                "Bytes of batches between arrival and storage.",
+                "Bytes of batches that arrived and were not checked yet.",
                 &self.inflight_bytes,
             ),
             (

@@ -31,6 +31,10 @@ pub const REFUSAL_TEXT_BYTES_MAX: usize = 512;
 /// Longest spool segment file accepted, in bytes; segments are read whole at recovery.
 pub const SEGMENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Longest UDP payload tried between agent and collector, bytes: a jumbo frame of 9,000 less IPv6 and UDP
+/// headers. Path discovery finds what the network really carries; on loopback it saves most of the packets.
+pub const DATAGRAM_BYTES_MAX: u16 = 8_952;
+
 const _: () = {
     assert!(
         NOTE_BYTES_MAX + 65 * 32 + RECEIPTS_MAX * (8 + 8 + 1 + 65 * 32) + 64 <= MESSAGE_BYTES_MAX,

@@ -4,10 +4,11 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
-use common::session::ConnectionId;
+use common::{limits::DATAGRAM_BYTES_MAX, session::ConnectionId};
 use quinn::{ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -105,11 +106,16 @@ impl Link {
 
 async fn talk(
     id: ConnectionId,
-    config: quinn::ClientConfig,
+    mut config: quinn::ClientConfig,
     collector: &Collector,
     incoming: &mpsc::Sender<Incoming>,
     messages: mpsc::Receiver<Vec<u8>>,
 ) -> Result<(), Ended> {
+    let mut path = quinn::MtuDiscoveryConfig::default();
+    path.upper_bound(DATAGRAM_BYTES_MAX);
+    let mut transport = quinn::TransportConfig::default();
+    transport.mtu_discovery_config(Some(path));
+    config.transport_config(Arc::new(transport));
     let address = resolve(&collector.address).await?;
     let local: SocketAddr = if address.is_ipv4() {
         (Ipv4Addr::UNSPECIFIED, 0).into()

@@ -38,8 +38,8 @@ use crate::{
     stop::Stop,
 };
 
-/// Most bytes taken from the stream at a time.
-const CHUNK_BYTES: usize = 64 * 1024;
+/// Most pieces taken from the stream at a time: one for each packet, so that a turn of the loop is shared.
+const CHUNKS: usize = 64;
 /// Beyond this many bytes not taken by the agent, nothing more is read from it.
 const UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long the agent is given to take the last words.
@@ -148,6 +148,7 @@ impl Task {
     async fn run(&mut self, mut send: SendStream, mut receive: RecvStream, stop: Stop) -> Ended {
         let mut stopping = std::pin::pin!(stop.requested());
         let mut told_stop = false;
+        let mut chunks: [bytes::Bytes; CHUNKS] = std::array::from_fn(|_| bytes::Bytes::new());
         loop {
             if let Some(ended) = self.effects().await {
                 self.linger(&mut send).await;
@@ -163,11 +164,8 @@ impl Task {
                     self.session.handle_refused(Refusal::fatal(RefusalCode::Stopping, None, text));
                 }
                 letters = self.mailbox.take() => self.read_letters(letters),
-                read = receive.read_chunk(CHUNK_BYTES, true), if may_read => match read {
-                    Ok(Some(chunk)) => {
-                        self.context.metrics.received_bytes.add(chunk.bytes.len() as u64);
-                        self.session.handle_bytes(now(self.context.epoch), &chunk.bytes);
-                    }
+                read = receive.read_chunks(&mut chunks), if may_read => match read {
+                    Ok(Some(count)) => self.read(&mut chunks[..count]),
                     Ok(None) | Err(_) => return Ended::Lost,
                 },
                 written = write_some(&mut send, self.unsent.front()), if !self.unsent.is_empty() => {
@@ -198,6 +196,16 @@ impl Task {
                     self.session.handle_timeout(at);
                 }
             }
+        }
+    }
+
+    /// Feeds the machine and lets the packets' memory go.
+    fn read(&mut self, chunks: &mut [bytes::Bytes]) {
+        let at = now(self.context.epoch);
+        for chunk in chunks {
+            let chunk = std::mem::take(chunk);
+            self.context.metrics.received_bytes.add(chunk.len() as u64);
+            self.session.handle_bytes(at, &chunk);
         }
     }
 

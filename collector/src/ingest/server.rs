@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use common::limits::DATAGRAM_BYTES_MAX;
 use ledger::Reader;
 
 use quinn::{
-    Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, Runtime, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, MtuDiscoveryConfig, Runtime, ServerConfig,
+    TokioRuntime, TransportConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use rustls_pki_types::CertificateDer;
@@ -78,6 +79,9 @@ pub enum BindError {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// A limit of ours that QUIC does not allow.
+    #[error("QUIC cannot be set up: {0}")]
+    Quic(#[from] quinn::ConfigError),
     /// No randomness for connection ids.
     #[error(transparent)]
     Random(#[from] pki::PkiError),
@@ -113,6 +117,7 @@ impl Server {
         let key = u64::from_be_bytes(pki::random()?);
         let mut endpoint = EndpointConfig::default();
         endpoint
+            .max_udp_payload_size(DATAGRAM_BYTES_MAX)?
             .supported_versions(vec![QUIC_V1])
             .grease_quic_bit(false)
             .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
@@ -150,6 +155,13 @@ impl Server {
                 incoming.refuse();
                 continue;
             };
+            // Near the bound, whoever only pretends an address must not take a place from those who have one.
+            let scarce = places.available_permits() < self.context.config.connections_max / 2;
+            if scarce && !incoming.remote_address_validated() {
+                // Fails only for an address that is validated already, which this one is not.
+                let _ = incoming.retry();
+                continue;
+            }
             let (context, stop) = (self.context.clone(), stop.clone());
             tokio::spawn(async move {
                 admit(incoming, context, stop).await;
@@ -165,8 +177,11 @@ impl Server {
 }
 
 fn transport(config: &Config) -> TransportConfig {
+    let mut path = MtuDiscoveryConfig::default();
+    path.upper_bound(DATAGRAM_BYTES_MAX);
     let mut transport = TransportConfig::default();
     transport
+        .mtu_discovery_config(Some(path))
         // One stream carries the session; anything else a peer opens would only take memory.
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(0))

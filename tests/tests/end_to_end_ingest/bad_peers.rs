@@ -246,3 +246,25 @@ async fn garbage_on_the_http_socket_is_counted_and_cut_off() {
     }
     assert_still_serves(&mut collector).await;
 }
+
+#[tokio::test]
+async fn more_connections_than_allowed_are_refused_and_room_is_given_again() {
+    let mut collector = Collector::start_with(&["--connections-max", "1"]);
+    let host = Host::enrolled(31, &collector);
+    let (session, _) = Session::open(&host, &collector).await;
+    let refusing = refused(&Host::enrolled(32, &collector), &collector).await;
+    match refusing {
+        ConnectionError::ConnectionClosed(frame) => {
+            assert_eq!(frame.error_code, quinn::TransportErrorCode::CONNECTION_REFUSED);
+        }
+        other => panic!("{other:?}"),
+    }
+    collector.await_refused("too_many_connections");
+    session.connection.close(0_u32.into(), b"done");
+    let begun = std::time::Instant::now();
+    while collector.metric("hostledger_connections") > 0 {
+        assert!(begun.elapsed() < PATIENCE, "the place is never given back");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_still_serves(&mut collector).await;
+}

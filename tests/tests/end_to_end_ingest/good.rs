@@ -182,3 +182,17 @@ async fn a_newer_connection_of_a_host_takes_over() {
     assert_eq!(collector.refused("replaced"), 1);
     crate::assert_still_serves(&mut collector).await;
 }
+
+#[tokio::test]
+async fn nonces_are_fresh_for_each_session_and_rotate() {
+    let collector = Collector::start_with(&["--nonce-interval", "100ms"]);
+    let host = Host::enrolled(5, &collector);
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..2 {
+        let (mut session, welcome) = Session::open(&host, &collector).await;
+        assert!(seen.insert(welcome.nonce));
+        for _ in 0..2 {
+            assert!(seen.insert(session.next_nonce().await));
+        }
+    }
+}

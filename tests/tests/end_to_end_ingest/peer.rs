@@ -224,6 +224,21 @@ impl Session {
         }
     }
 
+    /// The next nonce, whatever comes before it.
+    pub(crate) async fn next_nonce(&mut self) -> Nonce {
+        loop {
+            match self.decoder.next_message().unwrap() {
+                Some(Message::Nonce(nonce)) => return nonce,
+                Some(_) => continue,
+                None => {}
+            }
+            let chunk = tokio::time::timeout(PATIENCE, self.receive.read_chunk(65_536, true))
+                .await
+                .unwrap();
+            self.decoder.push(&chunk.unwrap().unwrap().bytes);
+        }
+    }
+
     /// The refusal that ends the session, whatever comes before it.
     pub(crate) async fn refusal(&mut self) -> Refusal {
         loop {

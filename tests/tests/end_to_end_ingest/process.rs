@@ -138,6 +138,7 @@ impl Collector {
     }
 
     /// Waits until it ends by itself.
+    #[cfg(feature = "privileged")]
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.take().unwrap().wait().unwrap()
     }
