@@ -6,6 +6,7 @@
  *
  *     sockets serve ADDRESS PORT [prefork]      answers connections until its input ends
  *     sockets connect ADDRESS PORT SEND REPLY HOW   sends SEND bytes, gets REPLY bytes back, ends as HOW says
+ *     sockets storm ADDRESS PORT CLIENTS EACH   makes CLIENTS * EACH short connections to itself, says nothing
  *
  * HOW: "client" the client ends its half first and the server answers into the half-closed connection;
  * "server" the server ends first; "client-reset", "server-reset" that end throws the connection away;
@@ -211,6 +212,45 @@ static void connect_to(char **argv) {
     say(local, remote, plan.send, received);
 }
 
+/* Connections one after another from several clients at once; client C sends C + 1 bytes on each. */
+static void storm(const char *address, const char *port, int clients, int each) {
+    struct addrinfo *at;
+    int fd = open_socket(address, port, &at);
+    if (bind(fd, at->ai_addr, at->ai_addrlen) != 0) fail("bind");
+    if (listen(fd, 128) != 0) fail("listen");
+    pid_t server = fork();
+    if (server == 0) {
+        for (;;) {
+            char sink[64];
+            int one = accept(fd, NULL, NULL);
+            if (one < 0) fail("accept");
+            while (recv(one, sink, sizeof sink, 0) > 0) {
+            }
+            close(one);
+        }
+    }
+    for (int c = 0; c < clients; c++) {
+        if (fork() > 0) continue;
+        for (int i = 0; i < each; i++) {
+            char byte;
+            int one = socket(at->ai_family, SOCK_STREAM, 0);
+            if (connect(one, at->ai_addr, at->ai_addrlen) != 0) fail("connect");
+            send_zeros(one, c + 1);
+            shutdown(one, SHUT_WR);
+            if (recv(one, &byte, 1, 0) != 0) fail("end");
+            close(one);
+        }
+        _exit(0);
+    }
+    for (int c = 0; c < clients; c++) {
+        int status;
+        pid_t ended = waitpid(-1, &status, 0);
+        if (ended == server || status != 0) fail("storm");
+    }
+    kill(server, SIGKILL);
+    waitpid(server, NULL, 0);
+}
+
 int main(int argc, char **argv) {
     if (argc >= 4 && strcmp(argv[1], "serve") == 0) {
         serve(argv[2], argv[3], argc == 5 && strcmp(argv[4], "prefork") == 0);
@@ -220,6 +260,10 @@ int main(int argc, char **argv) {
         connect_to(argv + 2);
         return 0;
     }
-    fprintf(stderr, "usage: %s serve ADDRESS PORT [prefork] | connect ADDRESS PORT SEND REPLY HOW\n", argv[0]);
+    if (argc == 6 && strcmp(argv[1], "storm") == 0) {
+        storm(argv[2], argv[3], atoi(argv[4]), atoi(argv[5]));
+        return 0;
+    }
+    fprintf(stderr, "usage: %s serve ADDRESS PORT [prefork] | connect ADDRESS PORT SEND REPLY HOW | storm ...\n", argv[0]);
     return 2;
 }
