@@ -134,10 +134,7 @@ fn tcp_state(ctx: BtfTracePointContext) -> i32 {
             return 0;
         }
         (state::SYN_SENT | state::SYN_RECV, state::ESTABLISHED) => {
-            if let Some(note) = note_on(sk, None) {
-                // SAFETY: a helper without arguments.
-                note.established_boot_ns = unsafe { bpf_ktime_get_boot_ns() };
-            }
+            established(sk, old);
             Kind::TcpOpen
         }
         (state::LISTEN, state::CLOSE) => Kind::ListenStop,
@@ -148,10 +145,7 @@ fn tcp_state(ctx: BtfTracePointContext) -> i32 {
     let Some(numbered) = number(kind) else { return 0 };
     let note = match note_on(sk, None) {
         Some(note) => *note,
-        None => Note {
-            flags: flag::OPENED_BEFORE,
-            ..Note::EMPTY
-        },
+        None => older(old),
     };
     // SAFETY: `sk` is the socket the kernel handed to this program.
     let cookie = unsafe { bpf_get_socket_cookie(sk) };
@@ -160,6 +154,28 @@ fn tcp_state(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the whole record on our stack.
     unsafe { numbered.send((&raw const record).cast(), size_of::<TcpRaw>() as u32) };
     0
+}
+
+/// A note about a socket that began to open before the agent watched: its state still tells the direction if it
+/// is not open yet.
+#[inline(always)]
+fn older(old: u8) -> Note {
+    let direction = match old {
+        state::SYN_SENT => Direction::Outbound,
+        state::SYN_RECV | state::LISTEN => Direction::Inbound,
+        _ => Direction::Unknown,
+    };
+    Note { flags: flag::OPENED_BEFORE, direction: direction as u8, ..Note::EMPTY }
+}
+
+/// Notes when a connection was established.
+#[inline(always)]
+fn established(sk: *mut c_void, old: u8) {
+    match note_on(sk, Some(&older(old))) {
+        // SAFETY: a helper without arguments.
+        Some(note) => note.established_boot_ns = unsafe { bpf_ktime_get_boot_ns() },
+        None => count_storage_failure(),
+    }
 }
 
 /// Notes that the current process opened the socket. Only for changes that a system call makes.

@@ -184,12 +184,14 @@ pub(super) fn start(options: &Options) -> Result<Kernel, Refused> {
     let tells_last = types.tracepoint_arguments("sched_process_exit") >= Some(2);
     let exit_tells_last = u32::from(tells_last && !options.count_threads);
     let sock_done_bit = types.enumerator("SOCK_DONE").unwrap_or(u32::MAX);
+    // Woken only when the ring is nearly full, the agent would come too late.
+    let wake_bytes = options.wake_bytes.min(options.ring_bytes / 4);
     let mut ebpf = EbpfLoader::new()
         .btf(Some(&btf))
         .override_global("OFFSETS", &offsets.table[..], true)
         .override_global("EXIT_TELLS_LAST", &exit_tells_last, true)
         .override_global("SOCK_DONE_BIT", &sock_done_bit, true)
-        .override_global("WAKE_BYTES", &options.wake_bytes, true)
+        .override_global("WAKE_BYTES", &wake_bytes, true)
         .override_global("ARGV_BYTES", &options.argv_bytes_max, true)
         .map_max_entries("RING", options.ring_bytes)
         .load(object)

@@ -346,6 +346,46 @@ fn without_a_snapshot_an_older_connection_closes_with_unknown_owner_and_directio
     assert!(close.has(flag::OPENED_BEFORE));
 }
 
+/// The hooks are attached while a connect is waiting for an answer that never comes.
+#[test]
+fn a_connect_older_than_the_watcher_is_outbound_by_its_state() {
+    let binary = program("sockets");
+    let network = Network::make();
+    let near = Network::inode(&network.near);
+    let nobody = "10.77.0.99";
+    let mut command = connect(&network, &binary, nobody, "7008", ["100", "5", "client"]);
+    let mut waiting = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let in_syn_sent = || {
+        let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", waiting.id())).unwrap_or_default();
+        table
+            .lines()
+            .any(|line| line.split_whitespace().nth(3) == Some("02"))
+    };
+    while !in_syn_sent() {
+        std::thread::yield_now();
+    }
+    let mut watch = Watch::start(&Options::default());
+    watch.until(|w| {
+        w.sockets
+            .iter()
+            .any(|(k, t)| *k == Kind::TcpClose && t.netns == near)
+    });
+    waiting.wait().unwrap();
+    let told: Vec<_> = watch.sockets.iter().filter(|(_, t)| t.netns == near).collect();
+    let [(Kind::TcpClose, close)] = told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!(
+        (close.direction, close.close_result()),
+        (Direction::Outbound, CloseResult::Failed(113))
+    );
+    assert_eq!(close.remote.address, nobody.parse::<IpAddr>().unwrap());
+    assert!(
+        close.has(flag::OPENED_BEFORE) && close.owner.is_none(),
+        "{close:?}"
+    );
+}
+
 /// Over loopback both ends are told, and the hook runs in system calls and softirqs at once.
 #[test]
 fn four_thousand_connections_are_told_exactly() {
@@ -384,7 +424,13 @@ fn four_thousand_connections_are_told_exactly() {
     if left_out == 0 {
         assert_eq!((ends, bytes, incomplete), ([4000; 2], [10_000; 2], 0));
     } else {
-        assert!(incomplete <= left_out, "{incomplete} incomplete, {left_out} left out");
-        assert!(ends.iter().all(|&e| e + left_out >= 4000), "{ends:?}, {left_out} left out");
+        assert!(
+            incomplete <= left_out,
+            "{incomplete} incomplete, {left_out} left out"
+        );
+        assert!(
+            ends.iter().all(|&e| e + left_out >= 4000),
+            "{ends:?}, {left_out} left out"
+        );
     }
 }
