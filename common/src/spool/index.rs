@@ -26,7 +26,7 @@ const RECORD_BYTES_MAX: u64 = (RECORD_OVERHEAD_BYTES + HEADER_BYTES_MAX + BATCH_
 /// Bounds of the spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpoolConfig {
-    /// A segment is closed before it grows past this, bytes.
+    /// A segment is closed before it grows past this, bytes; a larger batch gets a segment of its own.
     pub segment_bytes_max: u64,
     /// All segments together stay below this, bytes. When it is reached nothing is sealed any more: the
     /// oldest batches are kept, new events are counted as lost.
@@ -336,8 +336,11 @@ impl Spool {
         }
         let record = encode_record(sequence, batch.header.bytes(), &batch.body).map_err(|_| misplaced)?;
         let length = record.len() as u64;
+        // A batch larger than a segment gets one of its own.
         let room = |segment: &Segment| {
-            !segment.damaged && segment.bytes + length <= self.config.segment_bytes_max.max(RECORD_BYTES_MAX)
+            !segment.damaged
+                && (segment.bytes + length <= self.config.segment_bytes_max
+                    || segment.bytes <= SEGMENT_HEADER_BYTES as u64)
         };
         if !self.segments.back().is_some_and(room) {
             let id = SegmentId(sequence.0);
@@ -427,7 +430,9 @@ impl Spool {
     /// When to call [`Self::poll_effect`] again although nothing was answered.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<BootNanos> {
-        self.retry_at.filter(|_| self.failed.is_none())
+        // While the disk is at work its answer is what to wait for.
+        self.retry_at
+            .filter(|_| self.failed.is_none() && self.under_way.is_none())
     }
 
     /// The effect under way was carried out.

@@ -1,0 +1,194 @@
+//! One host: the real journal, spool and session over a simulated disk.
+
+use std::collections::BTreeMap;
+
+use common::{
+    batch::ClockSource,
+    event::{
+        Event, Fact, SensorId,
+        loss::{Loss, LossCause, LossKey},
+    },
+    ids::{BootId, BootNanos, HostId, PublicKey, Sequence, WallNanos},
+    journal::{ClockReading, Journal, JournalConfig, Offered},
+    limits::{BATCH_BODY_BYTES_MAX, EVENT_BYTES_MAX},
+    note::VerifierKey,
+    session::{AgentConfig, AgentSession, Seen},
+    shipper::Shipper,
+    spool::{Finding, SegmentId, SpoolConfig, SpoolEffect, recover, scan_segment},
+};
+use ed25519_dalek::SigningKey;
+
+use crate::{disk::Disk, rng::Rng};
+
+/// 2023-11-14, far from zero.
+const WALL_ORIGIN: u64 = 1_700_000_000_000_000_000;
+
+/// A host; `shipper` is `None` while its agent is down.
+pub(crate) struct Agent {
+    pub(crate) key: SigningKey,
+    pub(crate) host: HostId,
+    pub(crate) disk: Disk,
+    pub(crate) shipper: Option<Shipper>,
+    pub(crate) life: u64,
+    pub(crate) disk_work: Option<SpoolEffect>,
+    pub(crate) wake_at: Option<u64>,
+    pub(crate) findings: BTreeMap<&'static str, u64>,
+    boot: BootId,
+    boot_origin: u64,
+    next_event: u64,
+    pub(crate) offered: u64,
+}
+
+impl Agent {
+    pub(crate) fn new(rng: &mut Rng) -> Self {
+        let key = SigningKey::from_bytes(&rng.bytes32());
+        Self {
+            host: HostId::of_genesis_key(&PublicKey(key.verifying_key().to_bytes())),
+            key,
+            disk: Disk::default(),
+            shipper: None,
+            life: 0,
+            disk_work: None,
+            wake_at: None,
+            findings: BTreeMap::new(),
+            boot: BootId::default(),
+            boot_origin: 0,
+            next_event: 0,
+            offered: 0,
+        }
+    }
+
+    /// This host's boot clock.
+    pub(crate) fn local(&self, now: u64) -> BootNanos {
+        BootNanos(now - self.boot_origin)
+    }
+
+    /// The simulation's time of a boot clock reading.
+    pub(crate) fn global(&self, at: BootNanos) -> u64 {
+        at.0.saturating_add(self.boot_origin)
+    }
+
+    pub(crate) fn clock(&self, now: u64) -> ClockReading {
+        ClockReading {
+            boot: self.local(now),
+            wall: WallNanos(WALL_ORIGIN + now),
+            error_ns: u64::MAX,
+            source: ClockSource::Unsynchronised,
+        }
+    }
+
+    /// The machine starts: a new boot.
+    pub(crate) fn reboot(&mut self, now: u64, rng: &mut Rng) {
+        self.boot_origin = now;
+        let mut boot = [0; 16];
+        boot[..8].copy_from_slice(&rng.next().to_be_bytes());
+        self.boot = BootId(boot);
+    }
+
+    /// The agent starts, as the real one does: recover the spool, then join the machines behind it.
+    pub(crate) fn start(&mut self, now: u64, rng: &mut Rng, ledger_key: &VerifierKey) -> Result<(), String> {
+        let scans = self
+            .disk
+            .segments()
+            .map(|(id, bytes)| scan_segment(&self.host, id, bytes))
+            .collect();
+        let config = SpoolConfig {
+            segment_bytes_max: 6_000,
+            spool_bytes_max: 4 * 1024 * 1024,
+            batches_max: 24,
+        };
+        let public = PublicKey(self.key.verifying_key().to_bytes());
+        let recovered = recover(config, self.host, &public, self.disk.head(), scans)
+            .map_err(|error| format!("spool not recovered: {error}"))?;
+        for finding in recovered.findings {
+            let name = match finding {
+                Finding::TornTail { .. } => "torn tail",
+                Finding::HeadSlot { .. } => "head slot",
+                // Nothing rots in this simulation: whatever else is found was lost or made up.
+                other => return Err(format!("recovery found {other}")),
+            };
+            *self.findings.entry(name).or_default() += 1;
+        }
+        let journal = Journal::new(
+            JournalConfig {
+                seal_interval_ns: 400_000_000,
+                heartbeat_ns: 3_000_000_000,
+                body_bytes_max: (EVENT_BYTES_MAX + 2048).min(BATCH_BODY_BYTES_MAX),
+                events_max: 12,
+                buffer_bytes_max: EVENT_BYTES_MAX,
+            },
+            recovered.spool.head().clone(),
+            self.key.clone(),
+            self.boot,
+            self.clock(now),
+        )
+        .map_err(|error| format!("journal: {error}"))?;
+        let seen = match self.disk.checkpoint() {
+            [] => Seen::nothing(),
+            note => Seen::remembered(note, ledger_key)
+                .map_err(|error| format!("remembered checkpoint: {error}"))?,
+        };
+        let mut settings = AgentConfig::new("sim", ledger_key.clone());
+        settings.connect_ns = 2_000_000_000;
+        settings.keepalive_ns = 1_000_000_000;
+        settings.idle_ns = 4_000_000_000;
+        settings.backoff_min_ns = 50_000_000;
+        settings.backoff_max_ns = 2_000_000_000;
+        let session = AgentSession::new(settings, seen, rng.next(), self.local(now));
+        self.shipper = Some(Shipper::new(journal, recovered.spool, session));
+        Ok(())
+    }
+
+    /// The process ends. What the disk was doing is done in part.
+    pub(crate) fn die(&mut self, power: bool, rng: &mut Rng) {
+        self.shipper = None;
+        self.life += 1;
+        self.wake_at = None;
+        if let Some(effect) = self.disk_work.take() {
+            self.disk.apply_part(&effect, rng);
+        }
+        if power {
+            self.disk.power_cut(rng);
+        }
+    }
+
+    /// Something happens on the host. Its number is in the event, so that the oracle can count.
+    pub(crate) fn produce(&mut self, now: u64) {
+        let clock = self.clock(now);
+        let (boot, number) = (self.boot, self.next_event);
+        let Some(shipper) = &mut self.shipper else { return };
+        let event = Event {
+            boot_ns: clock.boot,
+            wall_ns: clock.wall,
+            fact: Fact::Loss {
+                key: LossKey {
+                    boot,
+                    sensor: SensorId::AGENT,
+                    cpu: 7,
+                    first: number,
+                },
+                record: Loss {
+                    last: number,
+                    count: 1,
+                    cause: LossCause::RingFull,
+                    not_before: clock.boot,
+                    not_after: clock.boot,
+                },
+            },
+        };
+        self.next_event += 1;
+        if shipper.handle_event(event.encode().unwrap(), clock) == Offered::Kept {
+            self.offered += 1;
+        }
+    }
+
+    /// Sequences of the batches in a segment, as it lies on the disk.
+    pub(crate) fn batches_in(&self, segment: SegmentId) -> Vec<Sequence> {
+        self.disk
+            .segments()
+            .filter(|(id, _)| *id == segment)
+            .flat_map(|(id, bytes)| scan_segment(&self.host, id, bytes).records)
+            .map(|record| record.sequence)
+            .collect()
+    }
+}

@@ -1,0 +1,239 @@
+//! The collector: real sessions, sequencer and ledger over storage that crashes.
+
+use std::sync::{Arc, Mutex};
+
+use common::{
+    batch::{UnverifiedHeader, VerifiedHeader},
+    ids::{BootNanos, HostId, LeafIndex, Sequence},
+    note::SignerKey,
+    sequencer::{Group, Sequencer, SequencerConfig, Step, StepError},
+    session::{CollectorConfig, Proven, Receipts, Window},
+};
+use ledger::{
+    AppendError, Entry, EntryFacts, Ledger, Memory, PublishError,
+    storage::{NewObject, Storage, StorageError},
+};
+
+use crate::intake::Intake;
+
+/// The collector; `intake` and `ledger` are `None` while it is down.
+pub(crate) struct Collector {
+    pub(crate) storage: Memory,
+    pub(crate) signer: SignerKey,
+    pub(crate) running: Option<(Intake, Ledger)>,
+    pub(crate) life: u64,
+    pub(crate) work: Option<Step>,
+    pub(crate) wake_at: Option<u64>,
+    pub(crate) checkpoint_first: bool,
+}
+
+/// Reads what the ledger's index keeps.
+fn describe(header: &[u8]) -> Option<EntryFacts> {
+    let header = UnverifiedHeader::parse(header).ok()?;
+    let fields = header.claimed();
+    Some(EntryFacts {
+        host: fields.host,
+        sequence: fields.sequence,
+        from_wall: fields.from_wall,
+        until_wall: fields.until_wall,
+    })
+}
+
+impl Collector {
+    pub(crate) fn new(seed: [u8; 32], checkpoint_first: bool) -> Self {
+        Self {
+            storage: Memory::new(),
+            signer: SignerKey::from_seed("sim.example/ledger", &seed).unwrap(),
+            running: None,
+            life: 0,
+            work: None,
+            wake_at: None,
+            checkpoint_first,
+        }
+    }
+
+    /// Recovers the ledger, restores every chain from it, publishes what was not.
+    pub(crate) fn start(&mut self, now: u64) -> Result<(), String> {
+        let storage: Arc<dyn Storage> = if self.checkpoint_first {
+            Arc::new(CheckpointFirst::over(self.storage.clone()))
+        } else {
+            Arc::new(self.storage.clone())
+        };
+        let (mut ledger, _) = Ledger::open(storage, self.signer.clone(), describe)
+            .map_err(|e| format!("ledger not opened: {e}"))?;
+        let published = match ledger.integrate_and_publish() {
+            Ok(published) => published.checkpoint.size,
+            Err(error) => return Err(format!("not published at start: {error}")),
+        };
+        let config = SequencerConfig {
+            group_bytes: 64 * 1024,
+            group_batches: 8,
+            group_wait_ns: 5_000_000,
+            publish_ns: 300_000_000,
+            waiting_bytes_max: 1024 * 1024,
+            retry_ns: 500_000_000,
+        };
+        let mut sequencer = Sequencer::new(config, published, BootNanos(now));
+        let reader = ledger.reader();
+        for host in reader.hosts() {
+            let head = reader.host_head(&host).ok_or("a host without head")?;
+            let header = reader.header(head.leaf).map_err(|e| e.to_string())?;
+            let header = UnverifiedHeader::parse(&header).map_err(|e| e.to_string())?;
+            let header = VerifiedHeader::alone(header).map_err(|e| e.to_string())?;
+            sequencer.restore(&header).map_err(|e| e.to_string())?;
+        }
+        const SECOND: u64 = 1_000_000_000;
+        let sessions = CollectorConfig {
+            window: Window {
+                batches: 4,
+                bytes: 256 * 1024,
+            },
+            hello_ns: 2 * SECOND,
+            idle_ns: 4 * SECOND,
+            nonce_ns: 2 * SECOND,
+        };
+        self.running = Some((Intake::new(sessions, sequencer), ledger));
+        Ok(())
+    }
+
+    /// Carries out a step on the ledger.
+    pub(crate) fn carry_out(ledger: &mut Ledger, step: Step) -> Outcome {
+        match step {
+            Step::Commit(group) => Outcome::Commit(commit(ledger, group)),
+            Step::Publish => Outcome::Publish(match ledger.integrate_and_publish() {
+                Ok(published) => Ok(published.checkpoint.size),
+                Err(PublishError::NoSpace(_)) => Err(StepError::NoSpace),
+                Err(PublishError::Fatal(cause)) => Err(StepError::Unknown(cause)),
+            }),
+        }
+    }
+
+    /// The process ends; with `power` the machine does.
+    pub(crate) fn die(&mut self, power: Option<u64>) {
+        self.running = None;
+        self.work = None;
+        self.wake_at = None;
+        self.life += 1;
+        match power {
+            Some(seed) => self.storage.crash(seed),
+            None => self.storage.restart(),
+        }
+    }
+}
+
+/// How a step ended.
+pub(crate) enum Outcome {
+    Commit(Result<LeafIndex, (StepError, Group)>),
+    Publish(Result<u64, StepError>),
+}
+
+fn commit(ledger: &mut Ledger, group: Group) -> Result<LeafIndex, (StepError, Group)> {
+    let entries: Vec<Entry<'_>> = group
+        .batches
+        .iter()
+        .map(|batch| Entry {
+            header: batch.header().bytes(),
+            body: batch.body(),
+        })
+        .collect();
+    match ledger.append_group(&entries) {
+        Ok(first) => Ok(first),
+        Err(AppendError::NoSpace(_) | AppendError::Backlog(_)) => Err((StepError::NoSpace, group)),
+        Err(error) => Err((StepError::Unknown(error.to_string()), group)),
+    }
+}
+
+/// Receipts under the published checkpoint, as the collector's ingest makes them.
+pub(crate) fn receipts(
+    ledger: &Ledger,
+    host: &HostId,
+    from: Sequence,
+    through: Sequence,
+    since_size: u64,
+) -> Option<(Receipts, u64)> {
+    let reader = ledger.reader();
+    let head = reader.published();
+    let size = head.checkpoint.size;
+    let mut proven = Vec::new();
+    for sequence in (from.0..=through.0).map(Sequence) {
+        let leaf = reader.find(host, sequence)?.leaf;
+        let receipt = reader.receipt_in(leaf, &head).ok()?;
+        proven.push(Proven {
+            sequence,
+            leaf,
+            proof: receipt.proof,
+        });
+    }
+    let receipts = Receipts {
+        checkpoint: head.note.to_vec(),
+        consistency: reader.consistency(since_size, size).ok()?,
+        proven,
+    };
+    Some((receipts, size))
+}
+
+/// A planted bug: the checkpoint is published before the tiles it commits to are written.
+#[derive(Debug)]
+struct CheckpointFirst {
+    storage: Memory,
+    held_back: Mutex<Vec<(String, Vec<u8>)>>,
+}
+
+impl CheckpointFirst {
+    fn over(storage: Memory) -> Self {
+        Self {
+            storage,
+            held_back: Mutex::new(Vec::new()),
+        }
+    }
+}
+
+impl Storage for CheckpointFirst {
+    fn create(&self, objects: &[NewObject<'_>]) -> Result<(), StorageError> {
+        let mut held_back = self.held_back.lock().unwrap();
+        let mut now = Vec::new();
+        for object in objects {
+            if object.path.starts_with("log/tile") {
+                held_back.push((object.path.to_owned(), object.parts.concat()));
+            } else {
+                now.push(*object);
+            }
+        }
+        self.storage.create(&now)
+    }
+
+    fn replace(&self, path: &str, bytes: &[u8]) -> Result<(), StorageError> {
+        self.storage.replace(path, bytes)?;
+        for (path, bytes) in self.held_back.lock().unwrap().drain(..) {
+            self.storage.create(&[NewObject {
+                path: &path,
+                parts: &[&bytes],
+            }])?;
+        }
+        Ok(())
+    }
+
+    fn settle(&self, path: &str) -> Result<(), StorageError> {
+        self.storage.settle(path)
+    }
+
+    fn length(&self, path: &str) -> Result<Option<u64>, StorageError> {
+        self.storage.length(path)
+    }
+
+    fn read_range(&self, path: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>, StorageError> {
+        self.storage.read_range(path, offset, length)
+    }
+
+    fn read_into(&self, path: &str, length_max: u64, buffer: &mut Vec<u8>) -> Result<bool, StorageError> {
+        self.storage.read_into(path, length_max, buffer)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
+        self.storage.list(prefix)
+    }
+
+    fn remove(&self, path: &str) -> Result<(), StorageError> {
+        self.storage.remove(path)
+    }
+}
