@@ -215,8 +215,28 @@ static void many(int count) {
     }
 }
 
+static void *until_input_ends(void *unused) {
+    (void)unused;
+    char byte;
+    while (read(0, &byte, 1) > 0) {
+    }
+    exit(0);
+}
+
+/* The leading thread ends at once, three others live on until the input ends. */
+static void leaderless(void) {
+    for (int i = 0; i < 3; i++) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, until_input_ends, NULL);
+    }
+    printf("ready\n");
+    fflush(stdout);
+    syscall(SYS_exit, 0);
+}
+
 int main(int argc, char **argv) {
     self = argv[0];
+    if (argc == 2 && strcmp(argv[1], "leaderless") == 0) leaderless();
     if (argc >= 3 && strcmp(argv[1], "exit") == 0) _exit(atoi(argv[2]));
     if (argc >= 4 && strcmp(argv[1], "exec") == 0) {
         char *rest[] = {argv[0], argv[2], argv[3], NULL};
@@ -252,6 +272,6 @@ int main(int argc, char **argv) {
         many(atoi(argv[2]));
         return 0;
     }
-    fprintf(stderr, "usage: %s truth-table | many COUNT | wait ARGUMENT... | exit CODE\n", argv[0]);
+    fprintf(stderr, "usage: %s truth-table | many COUNT | wait ARGUMENT... | leaderless | exit CODE\n", argv[0]);
     return 2;
 }

@@ -46,12 +46,23 @@ pub enum SnapshotError {
 }
 
 impl Hooks {
-    /// Every process there is; yields how many.
+    /// Every process there is, each once; yields how many.
     ///
     /// # Errors
     /// [`SnapshotError`]; records handed out before it remain true.
     pub fn snapshot_processes(&mut self, sink: &mut dyn FnMut(Record<'_>)) -> Result<usize, SnapshotError> {
-        self.snapshot("iter_task", sink)
+        let mut told = HashSet::new();
+        let mut records = 0;
+        self.snapshot("iter_task", &mut |record| {
+            // A process whose leading thread has ended is told by each thread that lives on.
+            if let Body::Process(process) = record.body
+                && told.insert(process.key)
+            {
+                records += 1;
+                sink(record);
+            }
+        })?;
+        Ok(records)
     }
 
     /// Every TCP socket, connected or listening, each once, and for each descriptor of one the process that

@@ -89,6 +89,29 @@ fn a_deleted_executable_and_directory_are_marked() {
     assert_eq!(told.exe, binary.into_os_string().into_encoded_bytes());
 }
 
+/// /proc shows no executable and no arguments of such a process; its living threads still tell them.
+#[test]
+fn a_process_without_its_leading_thread_is_told_once_and_whole() {
+    let binary = program("processes");
+    let (standing, _) = Standing::start(Command::new(&binary).arg("leaderless"));
+    let pid = standing.child.id();
+    let zombie = || {
+        fs::read_to_string(format!("/proc/{pid}/stat"))
+            .unwrap()
+            .contains(") Z ")
+    };
+    while !zombie() {
+        std::thread::yield_now();
+    }
+    let mut watch = Watch::start(&Options::default());
+    let found = snapshot(&mut watch);
+    let told: Vec<_> = found.iter().filter(|t| t.key.tgid == pid).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].flags & flag::LEADER_ENDED, flag::LEADER_ENDED);
+    assert_eq!(told[0].exe, binary.into_os_string().into_encoded_bytes());
+    assert_eq!(told[0].argv[1..], [b"leaderless"]);
+}
+
 #[test]
 fn no_process_is_missed_or_doubled_at_the_seam() {
     let binary = program("processes");
