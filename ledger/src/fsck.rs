@@ -196,7 +196,10 @@ fn check_checkpoint(storage: &dyn Storage, key: Option<&VerifierKey>, report: &m
             claimed: None,
         },
         Err(error) => {
-            report.fault(Fault::of(&path, Cause::Forgery, error.to_string()));
+            // Whoever forges writes a note that parses.
+            let parses = UnverifiedNote::parse(&note).is_ok();
+            let cause = if parses { Cause::Forgery } else { Cause::Rot };
+            report.fault(Fault::of(&path, cause, error.to_string()));
             Head {
                 verified: None,
                 claimed: claimed(),

@@ -71,7 +71,9 @@ pub(super) fn check(storage: &dyn Storage, first: LeafIndex, check_entry: CheckE
 fn check_file(group: &mut CheckedGroup, file: &[u8], check_entry: CheckEntry<'_>) {
     let first = group.first;
     group.bytes = file.len() as u64;
-    match Head::parse(file, first) {
+    let parsed = Head::parse(file, first);
+    let head_sound = parsed.is_ok();
+    match parsed {
         Ok(head) => {
             check_length(group, &head);
             group.places = head.places;
@@ -96,7 +98,15 @@ fn check_file(group: &mut CheckedGroup, file: &[u8], check_entry: CheckEntry<'_>
     for (place, leaf) in group.places.iter().zip(first.0..) {
         let (header, body) = (slice(file, &place.header), slice(file, &place.body));
         group.hashes.push(leaf_hash(header));
-        let fault = check_body(&group.path, LeafIndex(leaf), header, body, place, check_entry);
+        let fault = check_body(
+            &group.path,
+            LeafIndex(leaf),
+            header,
+            body,
+            place,
+            head_sound,
+            check_entry,
+        );
         group.faults.extend(fault);
     }
 }
@@ -122,19 +132,22 @@ fn check_length(group: &mut CheckedGroup, head: &Head) {
 }
 
 /// The checksum tells whether the body is as it was committed, the caller whether it is what its header says.
+/// In a head that has rotted, both header and checksum may be what is wrong.
 fn check_body(
     path: &str,
     leaf: LeafIndex,
     header: &[u8],
     body: &[u8],
     place: &Place,
+    head_sound: bool,
     check_entry: CheckEntry<'_>,
 ) -> Option<Fault> {
     let as_committed = crc32fast::hash(body) == place.body_crc;
     let judged = check_entry(leaf, header, body);
     let (cause, what) = match (as_committed, judged) {
         (true, Ok(())) => return None,
-        (true, Err(why)) => (Cause::Forgery, why),
+        (true, Err(why)) if head_sound => (Cause::Forgery, why),
+        (true, Err(why)) => (Cause::Rot, format!("its header has rotted: {why}")),
         (false, Err(why)) => (Cause::Rot, why),
         (false, Ok(())) => (
             Cause::Rot,

@@ -54,6 +54,12 @@ fn check_flip(memory: &Memory, path: &str, at: usize, bit: u8) {
         stray.is_none(),
         "flip at {at} in {path} was put down to {stray:?}"
     );
+    if path.starts_with("groups/") {
+        assert!(
+            faults.iter().all(|fault| fault.cause != Cause::Forgery),
+            "flip at {at} in {path}: {faults:?}"
+        );
+    }
     if path.starts_with("log/tile/") {
         assert_eq!(faults[0].offset, Some(at as u64), "{path}");
         assert_eq!(faults[0].cause, Cause::Rot);
