@@ -6,6 +6,7 @@
 //! very code that wrote them and compared byte by byte. Memory is bounded by a chunk of groups and by the
 //! list of object names. Owns the judgement; refuses to repair.
 
+mod compare;
 mod groups;
 mod report;
 mod walk;

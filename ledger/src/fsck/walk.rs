@@ -11,7 +11,7 @@ use common::{
 use rayon::prelude::*;
 
 use super::{
-    Cause, CheckEntry, Fault, Head, Inventory, Options, Progress, Report,
+    Cause, CheckEntry, Fault, Head, Inventory, Options, Progress, Report, compare,
     groups::{self, CheckedGroup},
     read,
 };
@@ -20,7 +20,7 @@ use crate::{
     group::group_path,
     reader::checkpoint_path,
     storage::Storage,
-    tiles::{BUNDLE_BYTES_MAX, TILE_BYTES_MAX, object_path},
+    tiles::object_path,
 };
 
 /// Bytes of groups checked at a time, in parallel.
@@ -137,7 +137,7 @@ impl Walk<'_> {
         }
         match self.bundle_entry(leaf) {
             Some(copy) if tile == Some(leaf_hash(&copy)) => {
-                let at = u64::from(place.header.start) + first_difference(header, &copy);
+                let at = u64::from(place.header.start) + compare::first_difference(header, &copy);
                 let what = "header differs from its entry bundle, which its tile confirms";
                 self.report.fault(
                     Fault::of(&group.path, Cause::Rot, what)
@@ -277,39 +277,8 @@ impl Walk<'_> {
                     .fault(Fault::of(&object_path(path), Cause::Missing, what));
                 continue;
             }
-            let bytes = prefix(expected, width);
-            self.compare_bytes(path, bytes);
+            compare::stored(self.storage, path, compare::prefix(expected, width), self.report);
         }
-    }
-
-    fn compare_bytes(&mut self, path: TilePath, expected: &[u8]) {
-        let object = object_path(path);
-        let found = match read(self.storage, &object, length_max(path.kind)) {
-            Ok(found) => found,
-            // A writer at work removes a partial form once the full one is there.
-            Err(fault) if fault.cause == Cause::Missing && self.has_full(path) => return,
-            Err(fault) => return self.report.fault(fault),
-        };
-        self.report.counts.resources += 1;
-        self.report.counts.bytes += found.len() as u64;
-        if found == expected {
-            return;
-        }
-        let at = first_difference(&found, expected);
-        let (what, leaf) = place_of(path, expected, at, found.len());
-        let cause = if found.len() < expected.len() {
-            Cause::Missing
-        } else {
-            Cause::Rot
-        };
-        let mut fault = Fault::of(&object, cause, what).at(at);
-        fault.leaf = leaf;
-        self.report.fault(fault);
-    }
-
-    fn has_full(&self, path: TilePath) -> bool {
-        let full = self.storage.length(&object_path(path.full()));
-        !path.is_full() && full.is_ok_and(|length| length.is_some())
     }
 
     /// Compares what the end of the walk leaves partial, and names what nothing accounts for.
@@ -381,7 +350,7 @@ impl Walk<'_> {
         read(
             self.storage,
             &object_path(TilePath { width, ..full }),
-            length_max(kind),
+            compare::length_max(kind),
         )
         .ok()
     }
@@ -390,59 +359,4 @@ impl Walk<'_> {
 /// The block of 256 leaves that `leaf` is in, and its place there.
 fn split(leaf: u64) -> (u64, usize) {
     (leaf / u64::from(TILE_WIDTH), usize::from(leaf.to_le_bytes()[0]))
-}
-
-fn length_max(kind: Kind) -> u64 {
-    match kind {
-        Kind::Hashes(_) => TILE_BYTES_MAX,
-        Kind::Entries => BUNDLE_BYTES_MAX,
-    }
-}
-
-/// The bytes that the partial form of `width` has.
-fn prefix(expected: &Resource, width: u16) -> &[u8] {
-    let end = match expected.path.kind {
-        Kind::Hashes(_) => usize::from(width) * 32,
-        Kind::Entries => entries(&expected.bytes)
-            .map_while(Result::ok)
-            .nth(usize::from(width))
-            .map_or(expected.bytes.len(), |(at, _)| at),
-    };
-    expected.bytes.get(..end).unwrap_or(&expected.bytes)
-}
-
-/// What stands at offset `at` of a resource, and the leaf it concerns.
-fn place_of(path: TilePath, expected: &[u8], at: u64, found: usize) -> (String, Option<LeafIndex>) {
-    let begin = path.index.saturating_mul(u64::from(TILE_WIDTH));
-    if at >= expected.len() as u64 {
-        return (format!("has {found} bytes where {} belong", expected.len()), None);
-    }
-    let verb = if found < expected.len() {
-        "is cut in"
-    } else {
-        "differs from the groups in"
-    };
-    match path.kind {
-        Kind::Hashes(0) => (
-            format!("{verb} the hash of a leaf"),
-            Some(LeafIndex(begin + at / 32)),
-        ),
-        Kind::Hashes(level) => (format!("{verb} hash {} of level {level}", begin + at / 32), None),
-        Kind::Entries => {
-            let entry = entries(expected)
-                .map_while(Result::ok)
-                .take_while(|(start, _)| *start as u64 <= at)
-                .count()
-                .saturating_sub(1);
-            (
-                format!("{verb} entry {entry}"),
-                Some(LeafIndex(begin + entry as u64)),
-            )
-        }
-    }
-}
-
-/// Offset of the first byte in which the two differ, the shorter one's length if it is a prefix.
-fn first_difference(left: &[u8], right: &[u8]) -> u64 {
-    left.iter().zip(right).take_while(|(a, b)| a == b).count() as u64
 }
