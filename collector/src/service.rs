@@ -19,7 +19,7 @@ use crate::{
     evidence::EvidenceStore,
     files::{self, FileError, PUBLIC},
     http,
-    ingest::{BindError, Context, Server},
+    ingest::{self, BindError, Context, Server},
     layout::Layout,
     metrics::Metrics,
     pipeline::{self, Input, PipelineError, RecoverError},
@@ -116,7 +116,7 @@ pub fn run(
             evidence,
             pipeline: running.handle.clone(),
             reader: reader.clone(),
-            shares: Context::shares(&config),
+            shares: ingest::pool(config.inflight_bytes_max),
             epoch,
         })?;
         let at = RunningFile {

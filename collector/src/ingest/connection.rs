@@ -5,9 +5,7 @@
 //! take what was written.
 
 use std::{
-    collections::VecDeque,
-    future::{Future, pending},
-    pin::Pin,
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,14 +23,20 @@ use common::{
     text::Text,
 };
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
-use super::{close, prove, server::Context};
+use super::{
+    close,
+    outbox::Outbox,
+    prove,
+    queue::{Queue, Shared},
+    server::Context,
+};
 use crate::{
     evidence::Evidence,
     mailbox::{Letters, Mailbox},
-    pipeline::{ConnectionId, Input, Submission},
+    pipeline::{ConnectionId, Input, Submission, now},
     pki::{self, PeerIdentity},
     reasons,
     stop::Stop,
@@ -40,12 +44,8 @@ use crate::{
 
 /// Most pieces taken from the stream at a time: one for each packet, so that a turn of the loop is shared.
 const CHUNKS: usize = 64;
-/// Beyond this many bytes not taken by the agent, nothing more is read from it.
-const UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long the agent is given to take the last words.
 const LINGER: Duration = Duration::from_secs(1);
-/// Shares of the bytes in flight are counted in units of this many bytes.
-pub(super) const SHARE_BYTES: usize = 1024;
 
 static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(0);
 
@@ -66,11 +66,9 @@ pub(super) async fn serve(
         peer: connection.remote_address().to_string(),
         context: context.clone(),
         mailbox: Mailbox::default(),
-        submits: VecDeque::new(),
-        share: None,
+        queue: Queue::new(Arc::clone(&context.shares), Arc::clone(&context.metrics)),
         proving: None,
-        unsent: VecDeque::new(),
-        unsent_bytes: 0,
+        outbox: Outbox::default(),
     };
     let reason = task.run(send, receive, stop).await;
     let host = identity.host;
@@ -111,10 +109,6 @@ fn session_config(context: &Context) -> CollectorConfig {
     }
 }
 
-fn now(epoch: Instant) -> BootNanos {
-    BootNanos(u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX))
-}
-
 /// Why a connection ended.
 enum Ended {
     /// The machine closed it.
@@ -125,7 +119,6 @@ enum Ended {
     Pipeline,
 }
 
-type Share = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
 type Proving = JoinHandle<Option<(Receipts, u64)>>;
 
 struct Task {
@@ -134,14 +127,9 @@ struct Task {
     peer: String,
     context: Context,
     mailbox: Mailbox,
-    /// Batches that wait for their share of the bytes in flight.
-    submits: VecDeque<(Vec<u8>, Vec<u8>)>,
-    /// The share that the first of them waits for.
-    share: Option<Share>,
+    queue: Queue,
     proving: Option<Proving>,
-    /// Encoded and not yet taken by the transport; the first may be taken in part.
-    unsent: VecDeque<bytes::Bytes>,
-    unsent_bytes: usize,
+    outbox: Outbox,
 }
 
 impl Task {
@@ -154,9 +142,11 @@ impl Task {
                 self.linger(&mut send).await;
                 return ended;
             }
-            self.collect_transmits();
+            while let Some(message) = self.session.poll_transmit() {
+                self.outbox.push(message);
+            }
             let timeout = self.session.poll_timeout();
-            let may_read = self.submits.is_empty() && self.unsent_bytes < UNSENT_BYTES_MAX;
+            let may_read = self.queue.is_empty() && !self.outbox.is_full();
             tokio::select! {
                 () = &mut stopping, if !told_stop => {
                     told_stop = true;
@@ -168,15 +158,13 @@ impl Task {
                     Ok(Some(count)) => self.read(&mut chunks[..count]),
                     Ok(None) | Err(_) => return Ended::Lost,
                 },
-                written = write_some(&mut send, self.unsent.front()), if !self.unsent.is_empty() => {
-                    match written {
-                        Ok(count) => self.sent(count),
-                        Err(_) => return Ended::Lost,
+                written = self.outbox.write(&mut send), if !self.outbox.is_empty() => {
+                    if written.is_err() {
+                        return Ended::Lost;
                     }
                 }
-                share = next_share(&mut self.share), if self.share.is_some() => {
-                    self.share = None;
-                    if !self.submit(share).await {
+                batch = self.queue.next() => {
+                    if !self.submit(batch).await {
                         return Ended::Pipeline;
                     }
                 }
@@ -229,7 +217,7 @@ impl Task {
                         return Some(Ended::Pipeline);
                     }
                 }
-                CollectorEffect::Submit { header, body } => self.queue(header, body),
+                CollectorEffect::Submit { header, body } => self.queue.push(header, body),
                 CollectorEffect::Prove {
                     from,
                     through,
@@ -296,40 +284,14 @@ impl Task {
         }
     }
 
-    fn queue(&mut self, header: Vec<u8>, body: Vec<u8>) {
-        self.context
-            .metrics
-            .inflight_bytes
-            .add((header.len() + body.len()) as u64);
-        self.submits.push_back((header, body));
-        self.await_share();
-    }
-
-    fn await_share(&mut self) {
-        if self.share.is_some() {
-            return;
-        }
-        let Some((header, body)) = self.submits.front() else {
-            return;
-        };
-        let units = u32::try_from((header.len() + body.len()).div_ceil(SHARE_BYTES)).unwrap_or(u32::MAX);
-        let shares = Arc::clone(&self.context.shares);
-        self.share = Some(Box::pin(
-            async move { shares.acquire_many_owned(units).await.ok() },
-        ));
-    }
-
-    /// Checks the first waiting batch and hands it to the pipeline; `false` when that is gone.
-    async fn submit(&mut self, share: Option<OwnedSemaphorePermit>) -> bool {
-        let (Some(permit), Some((header, body))) = (share, self.submits.pop_front()) else {
+    /// Checks a batch and hands it to the pipeline; `false` when that is gone.
+    async fn submit(&mut self, batch: Shared) -> bool {
+        let Some((header, body, permit)) = batch else {
             return false;
         };
-        let bytes = (header.len() + body.len()) as u64;
         let host = self.session.host();
         // Hashing at most a megabyte: about as long as the switch to another thread and back would be worth.
         let checked = check_batch(&host, &header, body);
-        self.context.metrics.inflight_bytes.sub(bytes);
-        self.await_share();
         match checked {
             Ok(batch) => {
                 self.context
@@ -346,7 +308,7 @@ impl Task {
                 self.keep(&refusal, header);
                 self.context.metrics.refuse(reasons::word(refusal.code));
                 warn!(%host, peer = self.peer, reason = reasons::word(refusal.code), text = refusal.text, "batch refused");
-                self.forget_submits();
+                self.queue.clear();
                 self.session.handle_refused(refusal);
                 true
             }
@@ -375,52 +337,12 @@ impl Task {
         });
     }
 
-    fn forget_submits(&mut self) {
-        let waiting: usize = self
-            .submits
-            .iter()
-            .map(|(header, body)| header.len() + body.len())
-            .sum();
-        self.context.metrics.inflight_bytes.sub(waiting as u64);
-        self.submits.clear();
-        self.share = None;
-    }
-
-    fn collect_transmits(&mut self) {
-        while let Some(bytes) = self.session.poll_transmit() {
-            self.unsent_bytes += bytes.len();
-            self.unsent.push_back(bytes.into());
-        }
-    }
-
-    fn sent(&mut self, count: usize) {
-        self.unsent_bytes = self.unsent_bytes.saturating_sub(count);
-        if let Some(first) = self.unsent.front_mut() {
-            let _ = first.split_to(count.min(first.len()));
-            if first.is_empty() {
-                self.unsent.pop_front();
-            }
-        }
-    }
-
     /// Gives the agent a moment to take the last words, most of all the reason.
     async fn linger(&mut self, send: &mut SendStream) {
-        self.collect_transmits();
-        let unsent = std::mem::take(&mut self.unsent);
-        let last = async {
-            for bytes in unsent {
-                send.write_all(&bytes).await.ok()?;
-            }
-            send.finish().ok()?;
-            send.stopped().await.ok()
-        };
-        let _ = tokio::time::timeout(LINGER, last).await;
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.forget_submits();
+        while let Some(message) = self.session.poll_transmit() {
+            self.outbox.push(message);
+        }
+        let _ = tokio::time::timeout(LINGER, self.outbox.finish(send)).await;
     }
 }
 
@@ -435,17 +357,6 @@ fn counted_here(refusal: &Refusal) -> bool {
                 | RefusalCode::Window
                 | RefusalCode::LedgerBehind
         )
-}
-
-async fn write_some(send: &mut SendStream, bytes: Option<&bytes::Bytes>) -> Result<usize, quinn::WriteError> {
-    send.write(bytes.map_or(&[], |bytes| bytes.as_ref())).await
-}
-
-async fn next_share(share: &mut Option<Share>) -> Option<OwnedSemaphorePermit> {
-    match share {
-        Some(share) => share.await,
-        None => pending().await,
-    }
 }
 
 /// The receipts being made; `None` also when the making of them failed.

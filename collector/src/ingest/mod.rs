@@ -4,13 +4,16 @@
 //! what is stored, the pipeline's.
 
 mod connection;
+mod outbox;
 mod prove;
+mod queue;
 mod refuse;
 mod server;
 mod socket;
 pub mod tls;
 
 pub use self::{
+    queue::pool,
     refuse::close,
     server::{BindError, Context, Server},
 };

@@ -93,16 +93,6 @@ pub struct Server {
     context: Context,
 }
 
-impl Context {
-    /// The shares that `config` allows.
-    #[must_use]
-    pub fn shares(config: &Config) -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(
-            config.inflight_bytes_max / connection::SHARE_BYTES,
-        ))
-    }
-}
-
 impl Server {
     /// Binds the socket. Must be called within the runtime.
     pub fn bind(context: Context) -> Result<Self, BindError> {

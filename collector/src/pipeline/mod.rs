@@ -172,8 +172,8 @@ fn sequencer_config(config: &Config) -> SequencerConfig {
     }
 }
 
-/// Monotonic time since the program started.
-fn now(epoch: Instant) -> BootNanos {
+/// Monotonic time since the program started, the same for sessions and sequencer.
+pub(crate) fn now(epoch: Instant) -> BootNanos {
     BootNanos(u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX))
 }
 
