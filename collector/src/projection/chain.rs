@@ -167,6 +167,23 @@ impl Chain {
         (event.0 < span.first_event.0.saturating_add(u64::from(span.event_count))).then_some(span)
     }
 
+    /// Events in the first `batches` batches.
+    #[must_use]
+    pub fn events_before(&self, batches: usize) -> u64 {
+        self.records
+            .get(batches)
+            .map_or(self.next_event.0, |record| record.span.first_event.0)
+    }
+
+    /// The first batch that begins with this event or a later one.
+    #[must_use]
+    pub fn batch_from(&self, event: EventIndex) -> Option<Span> {
+        let at = self
+            .records
+            .partition_point(|record| record.span.first_event < event);
+        self.records.get(at).map(|record| record.span)
+    }
+
     /// Where an instant lies.
     #[must_use]
     pub fn cut(&self, at: WallNanos) -> Cut {

@@ -1,14 +1,21 @@
-//! A thread that indexes what was published, so that queries find it done.
+//! A thread that indexes what was published and now and then takes a snapshot, so that queries find it done.
 //!
-//! The pipeline only wakes it: nothing waits for it, and wakes that come while it works count as one. It ends
+//! Snapshots cost a fold of every event, which ingest must not feel: one step in [`STEP_EVERY`] bounds their
+//! share of the CPU, and what they leave undone the first query does. The pipeline only wakes it: nothing waits for it, and wakes that come while it works count as one. It ends
 //! when the last [`Follower`] is dropped.
 
-use std::sync::{
-    Arc,
-    mpsc::{SyncSender, sync_channel},
+use std::{
+    sync::{
+        Arc,
+        mpsc::{RecvTimeoutError, SyncSender, sync_channel},
+    },
+    time::{Duration, Instant},
 };
 
 use super::Projection;
+
+/// A snapshot is taken at most this often.
+const STEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Wakes the thread.
 #[derive(Clone)]
@@ -31,11 +38,18 @@ pub fn follow(projection: Arc<Projection>) -> std::io::Result<Follower> {
     std::thread::Builder::new()
         .name("projection".into())
         .spawn(move || {
+            let mut stepped = Instant::now();
             loop {
                 if let Err(error) = projection.catch_up() {
                     tracing::error!(%error, "cannot index the ledger; queries will say the same");
                 }
-                if woken.recv().is_err() {
+                if stepped.elapsed() >= STEP_EVERY {
+                    if let Err(error) = projection.snapshot_step() {
+                        tracing::warn!(%error, "no state snapshot; queries of old instants stay slow");
+                    }
+                    stepped = Instant::now();
+                }
+                if woken.recv_timeout(STEP_EVERY) == Err(RecvTimeoutError::Disconnected) {
                     return;
                 }
             }

@@ -11,10 +11,10 @@ use std::{
 use common::{
     answer::Span,
     fold::State,
-    ids::{Hash, HostId},
+    ids::{EventIndex, Hash, HostId},
 };
 
-use super::{Cut, Projection};
+use super::{Cut, Projection, StateError};
 
 /// Longest snapshot read, bytes.
 const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
@@ -32,6 +32,36 @@ impl Projection {
             self.load(host, batches, &path).map(|state| (batches, state))
         });
         usable.unwrap_or_else(|| (0, State::new(*host)))
+    }
+
+    /// Takes one snapshot more of the host that has gone furthest without; `false` where none has gone far.
+    ///
+    /// # Errors
+    /// The events in between cannot be read or folded.
+    pub fn snapshot_step(&self) -> Result<bool, StateError> {
+        if self.directory.is_none() {
+            return Ok(false);
+        }
+        let behind = |host: HostId| {
+            let batches = self.listed(&host).pop().map_or(0, |(batches, _)| batches);
+            let (from, events) = self.chain(&host, |chain| (chain.events_before(batches), chain.events()))?;
+            Some((events.saturating_sub(from), from, host))
+        };
+        let furthest = self.hosts().into_iter().filter_map(behind).max();
+        let far = furthest.filter(|(lag, ..)| *lag >= self.snapshot_events.saturating_mul(2));
+        let Some((_, from, host)) = far else {
+            return Ok(false);
+        };
+        // The batch after the one that fills the snapshot decides: a snapshot is taken before it.
+        let wanted = EventIndex(from.saturating_add(self.snapshot_events));
+        let found = self.chain(&host, |chain| {
+            let decides = chain.batch_from(wanted)?;
+            Some((chain.cut(decides.until_wall), decides))
+        });
+        match found.flatten() {
+            Some((cut, decides)) => self.state_at(&host, &cut, &decides).map(|_| true),
+            None => Ok(false),
+        }
     }
 
     /// Keeps a snapshot; failing to is no fault of the answer, only slower next time.

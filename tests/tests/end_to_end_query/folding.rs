@@ -172,3 +172,28 @@ fn what_ended_long_ago_is_still_told_from_what_never_was() {
         }
     ));
 }
+
+#[test]
+fn snapshots_are_taken_ahead_of_any_question() {
+    let drawn: Vec<(u8, bool, u8)> = (0..40).map(|n| (n % 5, n % 3 == 0, 0)).collect();
+    let maker = random_chain(&drawn);
+    let directory = tempfile::tempdir().unwrap();
+    let reader = ledger_of(Arc::new(Memory::new()), &[&maker]).reader();
+    let projection =
+        |directory| Arc::new(Projection::new(Arc::new(reader.clone()), directory).snapshot_every(5));
+    let ahead = projection(Some(directory.path().to_owned()));
+    ahead.catch_up().unwrap();
+    let mut steps = 0;
+    while ahead.snapshot_step().unwrap() {
+        steps += 1;
+        assert!(steps < 100, "each step takes one snapshot");
+    }
+    assert!(steps > 3, "{steps}");
+    let without = projection(None);
+    without.catch_up().unwrap();
+    assert!(!without.snapshot_step().unwrap());
+    assert_eq!(
+        list(&Query::new(ahead), Kind::Process, "node-6", None),
+        list(&Query::new(without), Kind::Process, "node-6", None)
+    );
+}
