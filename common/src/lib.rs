@@ -49,3 +49,7 @@ pub mod spool;
 pub mod text;
 #[cfg(feature = "full")]
 pub mod tile;
+
+#[cfg(test)]
+#[cfg(feature = "full")]
+mod testing;

@@ -1,1 +1,5 @@
-//! Tests.
+//! Frames, and each machine against a scripted other side.
+
+mod agent;
+mod collector;
+mod frames;
