@@ -165,7 +165,11 @@ fn older(old: u8) -> Note {
         state::SYN_RECV | state::LISTEN => Direction::Inbound,
         _ => Direction::Unknown,
     };
-    Note { flags: flag::OPENED_BEFORE, direction: direction as u8, ..Note::EMPTY }
+    Note {
+        flags: flag::OPENED_BEFORE,
+        direction: direction as u8,
+        ..Note::EMPTY
+    }
 }
 
 /// Notes when a connection was established.
