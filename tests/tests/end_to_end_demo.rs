@@ -1,6 +1,7 @@
 //! The demo as a stranger runs it: it ends well, its ledger convinces others, and nothing is left behind.
 //!
 //! Owns no check of single answers; those are the demo's own, and of the tests beside this one.
+#![cfg(test)]
 #![cfg(feature = "privileged")]
 
 use std::env;

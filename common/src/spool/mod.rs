@@ -4,14 +4,16 @@
 //! Bytes: `docs/format/spool.md`. Owns which bytes go where, what may be deleted, and what a crash left
 //! behind ([`recover`]). Refuses to seal, to judge receipts, and to touch a file.
 
+mod effect;
 mod head;
 mod index;
 mod recovery;
 mod segment;
 
 pub use self::{
+    effect::{AppendRefused, DiskFault, Entry, Place, SpoolEffect, SpoolFailed},
     head::{HEAD_FILE_BYTES, HEAD_SLOT_STRIDE, HeadRecord, SlotFault, read_head_file},
-    index::{AppendRefused, DiskFault, Entry, Place, Spool, SpoolConfig, SpoolEffect, SpoolFailed},
+    index::{Spool, SpoolConfig},
     recovery::{Finding, RecoverError, Recovered, recover},
     segment::{
         BadRecord, Damage, OpenRecord, RECORD_OVERHEAD_BYTES, SEGMENT_HEADER_BYTES, ScannedRecord, SegmentId,

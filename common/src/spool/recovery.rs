@@ -6,8 +6,9 @@ use alloc::{
 };
 
 use super::{
+    effect::{Entry, Place, SpoolEffect},
     head::{HeadRecord, SlotFault, read_head_file},
-    index::{Entry, Place, Segment, Spool, SpoolConfig, SpoolEffect, Start},
+    index::{Segment, Spool, SpoolConfig, Start},
     segment::{BadRecord, ScannedRecord, SegmentId, SegmentScan},
 };
 use crate::{
