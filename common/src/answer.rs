@@ -18,7 +18,7 @@ pub use self::{
     completeness::{Caveat, LossBounds, caveats, sensors_of},
     coverage::{RunEnd, Span, Unknown, watched},
     moment::{BadMoment, Moment},
-    row::{ApiError, BatchRow, HostRow, Page, Row, Status, absence},
+    row::{ApiError, BatchRow, Between, HostRow, Page, Row, Status, absence},
 };
 use crate::{
     batch::ClockSource,

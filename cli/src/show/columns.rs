@@ -147,7 +147,11 @@ pub(crate) fn connection(row: &Row, until: Option<Moment>, wide: bool) -> Option
     };
     let Connection { local, remote, .. } = record;
     let closed = matches!(record.state, ConnectionState::Closed(_));
-    let end = if closed { Some(row.changed) } else { until };
+    let end = match row.vanished {
+        Some(_) => None,
+        None if closed => Some(row.changed),
+        None => until,
+    };
     let lasted = row
         .began
         .zip(end)
@@ -170,6 +174,7 @@ pub(crate) fn connection(row: &Row, until: Option<Moment>, wide: bool) -> Option
     ];
     cells.extend(owner(row, &record.owner, wide));
     let (state, outcome) = match record.state {
+        _ if row.vanished.is_some() => ("vanished", "?".into()),
         ConnectionState::Connecting => ("connecting", "-".into()),
         ConnectionState::Established => ("established", "-".into()),
         ConnectionState::Closing => ("closing", "-".into()),

@@ -8,8 +8,8 @@ use common::{
     answer::{
         Answer, Caveat, Completeness, Moment, ORDER_STATEMENT, Page, Row, Span, Unknown, Verdict, watched,
     },
-    event::{Envelope, Kind},
-    fold::{EntityId, Entry, Mark, State},
+    event::{Envelope, Event, Kind},
+    fold::{End, EntityId, Entry, Mark, State, ends},
     ids::{EventIndex, HostId, WallNanos},
 };
 
@@ -164,6 +164,9 @@ impl Query {
             }
             self.collect_between(&host, kind, lo, &looked.cut, &mut entries)?;
             let state = looked.outcome.as_ref().ok().map(|(folded, _)| &folded.state);
+            if let Some(state) = state {
+                mark_vanished(&mut entries, state, hi);
+            }
             let mut found = rows_from(&entries, &span, state, filter);
             found.retain(|(id, _)| after.as_ref().is_none_or(|after| id > after));
             let more = found.len() > rows_left;
@@ -289,6 +292,23 @@ impl Query {
 
 fn end_of(span: &Span) -> EventIndex {
     EventIndex(span.first_event.0.saturating_add(u64::from(span.event_count)))
+}
+
+/// Marks what neither said that it ended nor lives at the end: nobody saw how it went. The state remembers
+/// between which instants, unless that was long ago.
+fn mark_vanished(entries: &mut BTreeMap<EntityId, Entry>, state: &State, until: WallNanos) {
+    for (id, entry) in entries {
+        let last = state.get(id);
+        let lives = last.is_some_and(|entry| entry.end.is_none());
+        let said = Event::decode(&entry.event).is_ok_and(|event| ends(&event.fact));
+        if !lives && !said {
+            entry.end = last.and_then(|last| last.end).or(Some(End::Vanished {
+                by: entry.last.index,
+                not_before: entry.last.wall_ns,
+                not_after: until,
+            }));
+        }
+    }
 }
 
 fn rows_from(

@@ -24,10 +24,21 @@ pub struct Row {
     pub first_seen: Moment,
     /// When the event happened.
     pub changed: Moment,
+    /// Where it ended unseen, while nothing watched or an event was lost: between which instants.
+    pub vanished: Option<Between>,
     /// For a socket: what its owner runs, where that is known.
     pub owner: Option<crate::text::Text>,
     /// What the event says.
     pub fact: Fact,
+}
+
+/// Some instant between two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Between {
+    /// Not before this one.
+    pub not_before: Moment,
+    /// Not after this one.
+    pub not_after: Moment,
 }
 
 /// What a socket's owner runs, as far as the state remembers it.
@@ -74,6 +85,17 @@ impl Row {
             began: began.map(|boot| Moment(span.wall_of(boot))),
             first_seen: Moment(entry.first.wall_ns),
             changed: Moment(entry.last.wall_ns),
+            vanished: match entry.end {
+                Some(End::Vanished {
+                    not_before,
+                    not_after,
+                    ..
+                }) => Some(Between {
+                    not_before: Moment(not_before),
+                    not_after: Moment(not_after),
+                }),
+                Some(End::Recorded) | None => None,
+            },
             owner: state.and_then(|state| owner_of(&event.fact, state)),
             fact: event.fact,
         })

@@ -10,7 +10,7 @@ use collector::{
     query::{Filter, Paging, Query},
 };
 use common::{
-    answer::{Absence, Answer, Caveat, Moment, Row, RunEnd, Unknown, Verdict},
+    answer::{Absence, Answer, Between, Caveat, Moment, Row, RunEnd, Unknown, Verdict},
     event::{Event, Fact, Kind, process::ProcessCause},
     fold::EntityId,
     ids::EventIndex,
@@ -245,6 +245,38 @@ fn an_interval_holds_what_lived_in_it_and_names_what_nothing_watched() {
     };
     assert!(gaps.contains(&&gap(6_000, 10_000)), "{gaps:?}");
     assert!(gaps.contains(&&gap(13_000, 20_000)), "{gaps:?}");
+}
+
+#[test]
+fn what_vanished_in_a_gap_is_not_shown_as_if_it_went_on() {
+    let query = story_query();
+    let hosts = ["node-1".to_owned()];
+    let (since, until) = (wall(5_000), wall(13_000));
+    let answer = query
+        .during(
+            Kind::Process,
+            since,
+            until,
+            &hosts,
+            &Filter::default(),
+            &Paging::default(),
+        )
+        .unwrap();
+    let Verdict::Known { value } = &answer.hosts[0].verdict else {
+        panic!("{:?}", answer.hosts[0].verdict);
+    };
+    let vanished: Vec<(u32, Option<Between>)> = value
+        .iter()
+        .filter_map(|row| match &row.fact {
+            Fact::Process { key, .. } => Some((key.tgid, row.vanished)),
+            _ => None,
+        })
+        .collect();
+    let gap = Some(Between {
+        not_before: Moment(wall(6_000)),
+        not_after: Moment(wall(10_100)),
+    });
+    assert_eq!(vanished, [(1, None), (100, None), (300, gap), (400, gap)]);
 }
 
 #[test]
