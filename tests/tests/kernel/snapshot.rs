@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use agent::kernel::Options;
-use common::abi::process::{ProcessKey, flag};
+use common::abi::process::{Namespaces, ProcessKey, flag};
 use common::abi::{Body, Kind};
 
 use crate::watch::{Standing, Told, Watch, program};
@@ -30,7 +30,18 @@ fn a_standing_process_is_told_as_proc_shows_it() {
     let dir = tempfile::tempdir().unwrap();
     let deep = dir.path().join("a/b/c d");
     fs::create_dir_all(&deep).unwrap();
-    let mut command = Command::new(&binary);
+    // Another user in namespaces of its own, so that no two numbers agree by chance.
+    let mut command = Command::new("unshare");
+    command.args([
+        "--net",
+        "--uts",
+        "--ipc",
+        "setpriv",
+        "--reuid=1234",
+        "--regid=4321",
+        "--clear-groups",
+    ]);
+    command.args(["--inh-caps=-all,+net_raw", "--"]).arg(&binary);
     command.args(["wait", "for\nme", ""]).current_dir(&deep);
     let (standing, _) = Standing::start(&mut command);
     let pid = standing.child.id();
@@ -56,8 +67,42 @@ fn a_standing_process_is_told_as_proc_shows_it() {
         .collect();
     assert_eq!(line, fs::read(proc("cmdline")).unwrap());
     assert_eq!(told.parent.tgid, std::process::id());
-    assert_eq!(told.uid, fs::metadata(proc("")).unwrap().uid());
-    assert_eq!(u64::from(told.netns), fs::metadata(proc("ns/net")).unwrap().ino());
+    assert_eq!(told.ns_tgid, pid);
+    assert_eq!(told.exe_inode, fs::metadata(&binary).unwrap().ino());
+    let ns = |name: &str| u32::try_from(fs::metadata(proc(&format!("ns/{name}"))).unwrap().ino()).unwrap();
+    let expected = Namespaces {
+        cgroup: ns("cgroup"),
+        ipc: ns("ipc"),
+        mnt: ns("mnt"),
+        net: ns("net"),
+        pid: ns("pid"),
+        time: ns("time"),
+        user: ns("user"),
+        uts: ns("uts"),
+    };
+    assert_eq!(told.namespaces, expected);
+    let status = fs::read_to_string(proc("status")).unwrap();
+    let line = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap();
+    let ids = |name: &str| {
+        line(name)
+            .split_whitespace()
+            .map(|w| w.parse().unwrap())
+            .collect::<Vec<u32>>()
+    };
+    let caps = |name: &str| u64::from_str_radix(line(name).trim(), 16).unwrap();
+    let c = told.credentials;
+    assert_eq!([c.uid, c.euid, c.suid, c.fsuid], ids("Uid:")[..]);
+    assert_eq!([c.gid, c.egid, c.sgid, c.fsgid], ids("Gid:")[..]);
+    assert_eq!(
+        [
+            c.cap_inheritable,
+            c.cap_permitted,
+            c.cap_effective,
+            c.cap_bounding,
+            c.cap_ambient
+        ],
+        ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"].map(caps)
+    );
     // /proc rounds the start to the clock's ticks, a hundred each second.
     let stat = fs::read_to_string(proc("stat")).unwrap();
     let start: u64 = stat

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use agent::kernel::{Item, Kernel, Loss, Options, Totals};
-use common::abi::process::ProcessKey;
+use common::abi::process::{Credentials, Namespaces, ProcessKey};
 use common::abi::{Body, Kind, Process, Tcp};
 
 /// A process record that outlives the ring.
@@ -24,8 +24,10 @@ pub(crate) struct Told {
     pub(crate) interpreter: Vec<u8>,
     pub(crate) argv: Vec<Vec<u8>>,
     pub(crate) argv_bytes_total: u32,
-    pub(crate) uid: u32,
-    pub(crate) netns: u32,
+    pub(crate) credentials: Credentials,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) ns_tgid: u32,
+    pub(crate) exe_inode: u64,
     pub(crate) flags: u32,
 }
 
@@ -44,8 +46,10 @@ impl Told {
             interpreter: p.interpreter.to_vec(),
             argv: p.arguments().map(<[u8]>::to_vec).collect(),
             argv_bytes_total: p.argv_bytes_total,
-            uid: p.credentials.uid,
-            netns: p.namespaces.net,
+            credentials: p.credentials,
+            namespaces: p.namespaces,
+            ns_tgid: p.ns_tgid,
+            exe_inode: p.exe_inode,
             flags: p.flags,
         }
     }
