@@ -322,11 +322,14 @@ impl Drive {
     fn remember(&mut self, checkpoint: &[u8]) {
         match disk::replace(&self.shipper.checkpoint(), checkpoint, 0o600) {
             Ok(()) => self.session.handle_remembered(),
-            // Not answered: nothing is trimmed until the next receipts come with a disk that works.
-            Err(error) => self.shipper.fault(
-                "checkpoint",
-                &format!("the checkpoint cannot be remembered: {error}"),
-            ),
+            // Nothing is trimmed meanwhile; it is asked for again.
+            Err(error) => {
+                self.session.handle_remember_failed(boot_now());
+                self.shipper.fault(
+                    "checkpoint",
+                    &format!("the checkpoint cannot be remembered: {error}"),
+                );
+            }
         }
     }
 

@@ -42,8 +42,6 @@ pub mod sequencer;
 #[cfg(feature = "full")]
 pub mod session;
 #[cfg(feature = "full")]
-pub mod shipper;
-#[cfg(feature = "full")]
 pub mod spool;
 #[cfg(feature = "full")]
 pub mod text;

@@ -50,7 +50,7 @@ pub enum AgentEffect {
         place: Place,
     },
     /// Replace the remembered checkpoint durably (write aside, sync, rename, sync the directory); answer
-    /// with [`AgentSession::handle_remembered`].
+    /// with [`AgentSession::handle_remembered`] or [`AgentSession::handle_remember_failed`].
     Remember {
         /// The signed note, byte for byte.
         checkpoint: Vec<u8>,
@@ -145,16 +145,20 @@ impl AgentSession {
     /// When to call [`Self::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<BootNanos> {
-        match &self.state {
+        let connection = match &self.state {
             State::Waiting(at) => Some(*at),
             State::Connecting { deadline, .. } => Some(*deadline),
             State::Open(connection) => Some(connection.next_timeout(&self.config)),
             State::Halted | State::Finished => None,
-        }
+        };
+        [connection, self.trust.retry_at()].into_iter().flatten().min()
     }
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: BootNanos) {
+        if self.trust.retry_at().is_some_and(|at| now >= at) {
+            self.remember();
+        }
         match &mut self.state {
             State::Connecting { deadline, .. } if now >= *deadline => {
                 self.end(now, EndReason::ConnectTimeout);
@@ -262,6 +266,11 @@ impl AgentSession {
             self.effects.push_back(AgentEffect::Trim { through });
         }
         self.remember();
+    }
+
+    /// The checkpoint of the last [`AgentEffect::Remember`] could not be made durable: it is asked for again.
+    pub fn handle_remember_failed(&mut self, now: BootNanos) {
+        self.trust.handle_remember_failed(now);
     }
 
     /// Ship what the spool holds, say goodbye, finish.

@@ -13,12 +13,11 @@ use common::{
     limits::{BATCH_BODY_BYTES_MAX, EVENT_BYTES_MAX},
     note::VerifierKey,
     session::{AgentConfig, AgentSession, Seen},
-    shipper::Shipper,
     spool::{Finding, SegmentId, SpoolConfig, SpoolEffect, recover, scan_segment},
 };
 use ed25519_dalek::SigningKey;
 
-use crate::{disk::Disk, rng::Rng};
+use crate::{disk::Disk, rng::Rng, shipper::Shipper};
 
 /// 2023-11-14, far from zero.
 const WALL_ORIGIN: u64 = 1_700_000_000_000_000_000;

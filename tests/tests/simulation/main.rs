@@ -16,6 +16,7 @@ mod disk;
 mod intake;
 mod oracle;
 mod rng;
+mod shipper;
 mod world;
 
 use std::{

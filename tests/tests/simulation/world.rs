@@ -9,7 +9,6 @@ use common::{
     ids::{BootNanos, Nonce, Sequence},
     sequencer::check_batch,
     session::{AgentEffect, AgentEvent, ConnectionId, EndReason, RefusalCode},
-    shipper::ShipperEffect,
     spool::{DiskFault, Place, SpoolEffect, open_record},
 };
 use ledger::storage::Fault;
@@ -20,6 +19,7 @@ use crate::{
     intake::IntakeEffect,
     oracle::{Held, Oracle},
     rng::{Rng, Trace},
+    shipper::ShipperEffect,
 };
 
 const MILLI: u64 = 1_000_000;
@@ -395,7 +395,7 @@ impl World {
                 return Ok(());
             };
             if shipper.seal_due(local) {
-                shipper.seal(clock, &[]).map_err(|error| error.to_string())?;
+                shipper.seal(clock, &[])?;
             }
             if let Some(effect) = shipper.poll_effect(local) {
                 self.agent_effect(index, effect)?;
@@ -484,8 +484,9 @@ impl World {
                 self.oracle.checkpoint(&checkpoint)?;
                 if self.plant == Plant::TrimBeforeRemember {
                     // Answered at once, made durable later.
+                    let local = self.agents[index].local(self.now);
                     if let Some(shipper) = &mut self.agents[index].shipper {
-                        shipper.handle_remembered();
+                        shipper.handle_remembered(local, true);
                     }
                 }
                 let delay = self.rng.range(MILLI / 20, 15 * MILLI);
@@ -591,11 +592,18 @@ impl World {
         if agent.life != life {
             return Ok(());
         }
-        agent.disk.remember(note);
+        let local = agent.local(self.now);
+        let done = !agent.disk.full;
+        if done {
+            agent.disk.remember(note);
+        }
         if let Some(shipper) = &mut agent.shipper
             && self.plant != Plant::TrimBeforeRemember
         {
-            shipper.handle_remembered();
+            shipper.handle_remembered(local, done);
+        }
+        if !done {
+            self.count("checkpoints without space");
         }
         self.pump_agent(index)
     }

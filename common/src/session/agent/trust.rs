@@ -5,12 +5,15 @@ use alloc::vec::Vec;
 use super::AgentFault;
 use crate::{
     checkpoint::{self, CheckpointError},
-    ids::{Hash, Sequence},
+    ids::{BootNanos, Hash, Sequence},
     merkle::{empty_root, verify_consistency, verify_inclusion},
     note::VerifierKey,
     session::message::Receipts,
     spool::Spool,
 };
+
+/// How long to wait before remembering is tried again, nanoseconds.
+const REMEMBER_RETRY_NS: u64 = 1_000_000_000;
 
 /// The last checkpoint an agent verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +74,8 @@ pub(super) struct Trust {
     waiting: Option<Verified>,
     /// Being remembered by the driver.
     under_way: Option<Verified>,
+    /// When to try again after the disk refused.
+    retry_at: Option<BootNanos>,
 }
 
 impl Trust {
@@ -81,6 +86,7 @@ impl Trust {
             proven_next: Sequence(0),
             waiting: None,
             under_way: None,
+            retry_at: None,
         }
     }
 
@@ -140,6 +146,7 @@ impl Trust {
         if self.under_way.is_some() {
             return None;
         }
+        self.retry_at = None;
         self.under_way = self.waiting.take();
         self.under_way.as_ref().map(|verified| verified.note.clone())
     }
@@ -148,5 +155,18 @@ impl Trust {
     /// receipts are asked for again.
     pub(super) fn handle_remembered(&mut self) -> Option<Sequence> {
         self.under_way.take().and_then(|verified| verified.through)
+    }
+
+    /// The disk refused: nothing is trimmed, and it is tried again, for no other receipts may come.
+    pub(super) fn handle_remember_failed(&mut self, now: BootNanos) {
+        let failed = self.under_way.take();
+        if self.waiting.is_none() {
+            self.waiting = failed;
+        }
+        self.retry_at = Some(BootNanos(now.0.saturating_add(REMEMBER_RETRY_NS)));
+    }
+
+    pub(super) fn retry_at(&self) -> Option<BootNanos> {
+        self.retry_at
     }
 }

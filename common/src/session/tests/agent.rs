@@ -228,6 +228,29 @@ fn it_trims_only_what_is_proven_and_remembered() {
     ));
 }
 
+/// A full disk delays trimming; it must not end it, for a full spool brings no further receipts.
+#[test]
+fn a_checkpoint_that_could_not_be_remembered_is_remembered_later() {
+    let (mut rig, id) = Rig::open(2);
+    rig.sent(0);
+    let proof = receipts(&rig.leaves(), 0, 0, 0..2, &signer());
+    let remember = AgentEffect::Remember {
+        checkpoint: proof.checkpoint.clone(),
+    };
+    assert_eq!(rig.tell(0, id, &Message::Receipts(proof)), [remember.clone()]);
+    rig.session.handle_remember_failed(at(5));
+    assert_eq!(rig.effects(5), []);
+    assert_eq!(rig.session.poll_timeout(), Some(at(5 + SECOND)));
+    rig.session.handle_timeout(at(5 + SECOND));
+    assert_eq!(rig.effects(5 + SECOND), [remember]);
+    rig.session.handle_remembered();
+    assert_eq!(
+        rig.effects(5 + SECOND),
+        [AgentEffect::Trim { through: Sequence(1) }]
+    );
+    assert_eq!(rig.session.poll_timeout(), Some(at(10 * SECOND)));
+}
+
 fn distrusts(message: &Receipts) -> AgentFault {
     let mut rig = Rig::open(3).0;
     let id = ConnectionId(1);
