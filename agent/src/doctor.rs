@@ -204,7 +204,15 @@ fn sensors(config: &Config) -> Vec<Check> {
             if !status.reason.0.is_empty() {
                 let _ = write!(found, ": {}", status.reason);
             }
-            check(name, verdict, found, "the reason names what is missing")
+            let remedy = match (*sensor, status.tier) {
+                (SensorId::AGENT, Tier::Procfs) => {
+                    "needs a build with kernel sensors, BTF, and the capabilities above; see the reason"
+                }
+                // What is said of the agent as a whole is not repeated for each sensor.
+                (_, Tier::Procfs) => "",
+                _ => "the reason names the kernel field or program that is missing",
+            };
+            check(name, verdict, found, remedy)
         })
         .collect()
 }

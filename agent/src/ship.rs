@@ -284,7 +284,7 @@ impl Drive {
                 drop(state);
                 if self.link.as_ref().is_some_and(|link| link.id() == id) {
                     self.link = None;
-                    self.shipper.fault(kind, &text);
+                    self.shipper.fault(&kind, &text);
                 }
                 self.session.handle_disconnected(now, id);
             }
@@ -396,8 +396,10 @@ impl Drive {
                 status.send_modify(|shown| (shown.proven_before, shown.checkpoint_size) = (before.0, size));
             }
             AgentEvent::Refused(refusal) => {
-                self.shipper
-                    .fault(&format!("refused-{}", refusal.code.name()), &refusal.to_string());
+                self.shipper.fault(
+                    &format!("refused-{}", refusal.code.name().replace(' ', "-")),
+                    &refusal.to_string(),
+                );
             }
             AgentEvent::Ended { reason, retry_in_ns } => {
                 let retry = Duration::from_nanos(retry_in_ns);

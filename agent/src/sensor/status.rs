@@ -151,10 +151,11 @@ pub fn of_procfs(reason: &str) -> Vec<(SensorId, SensorStatus)> {
         reason: reason.into(),
     };
     std::iter::once((SensorId::AGENT, agent))
-        .chain(HOOKS.map(|(sensor, ..)| (sensor, scanned(sensor, reason))))
+        .chain(HOOKS.map(|(sensor, ..)| (sensor, scanned(sensor, ""))))
         .collect()
 }
 
+/// A sensor that scans; `reason` says why no hook does, where that is not the agent's as a whole.
 fn scanned(sensor: SensorId, reason: &str) -> SensorStatus {
     let (probe, misses) = match sensor {
         SensorId::FORK | SensorId::EXEC => ("/proc/<pid>", "what ends between two scans is missed"),
@@ -164,11 +165,16 @@ fn scanned(sensor: SensorId, reason: &str) -> SensorStatus {
             "what ends between two scans is missed; direction and bytes are unknown",
         ),
     };
+    let reason = if reason.is_empty() {
+        misses.to_owned()
+    } else {
+        format!("{misses} ({reason})")
+    };
     SensorStatus {
         tier: Tier::Procfs,
         state: SensorState::Degraded,
         probe: probe.into(),
-        reason: format!("{misses} ({reason})").as_str().into(),
+        reason: reason.as_str().into(),
     }
 }
 

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use common::{limits::DATAGRAM_BYTES_MAX, session::ConnectionId};
+use common::{
+    limits::DATAGRAM_BYTES_MAX,
+    session::{ConnectionId, RefusalCode},
+};
 use quinn::{ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -21,6 +24,9 @@ const READ_BYTES: usize = 64 * 1024;
 /// How long the last messages may take on an orderly close.
 const FINISH_WITHIN: Duration = Duration::from_secs(1);
 
+/// Close codes from here on are refusals.
+const REFUSAL_CODES_FROM: u64 = 0x1_0000;
+
 /// What a connection tells the machine's loop.
 #[derive(Debug)]
 pub(super) enum Incoming {
@@ -29,7 +35,7 @@ pub(super) enum Incoming {
     /// Bytes came.
     Bytes(ConnectionId, Vec<u8>),
     /// It is gone: a word for the counter and a sentence for people.
-    Gone(ConnectionId, &'static str, String),
+    Gone(ConnectionId, String, String),
 }
 
 /// The loop's end of a connection. Dropping it ends the connection.
@@ -197,8 +203,13 @@ async fn read(
 }
 
 impl Ended {
-    fn kind(&self) -> &'static str {
-        match self {
+    fn kind(&self) -> String {
+        if let Self::Connection(ConnectionError::ApplicationClosed(close)) = self
+            && let Some(code) = refusal(close.error_code)
+        {
+            return format!("refused-{}", code.name().replace(' ', "-"));
+        }
+        let word = match self {
             Self::Resolve { .. } => "resolve",
             Self::Socket(_) => "socket",
             Self::Connect(_) => "connect",
@@ -211,8 +222,15 @@ impl Ended {
                 },
             },
             Self::Closed => "closed-by-collector",
-        }
+        };
+        word.to_owned()
     }
+}
+
+/// The refusal that a collector's close code stands for (`docs/format/session.md`); `None` for other codes.
+fn refusal(code: VarInt) -> Option<RefusalCode> {
+    let number = code.into_inner().checked_sub(REFUSAL_CODES_FROM)?;
+    u16::try_from(number).ok().map(RefusalCode::from_number)
 }
 
 /// The TLS alert that ended the handshake, whichever side raised it.

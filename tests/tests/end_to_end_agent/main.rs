@@ -9,6 +9,7 @@
 )]
 
 mod crash;
+mod disk;
 mod node;
 mod refused;
 mod sampler;

@@ -66,6 +66,46 @@ fn a_host_of_another_collector_is_refused_by_name() {
 }
 
 #[test]
+fn an_expired_certificate_is_refused_by_name() {
+    let mut world = World::new(&SETTINGS);
+    world.start_collector();
+    let pki = world.collector_dir().join("pki");
+    let authority = rcgen::Issuer::from_ca_cert_pem(
+        &fs::read_to_string(pki.join("ca.crt")).unwrap(),
+        rcgen::KeyPair::from_pem(&fs::read_to_string(pki.join("ca.key")).unwrap()).unwrap(),
+    )
+    .unwrap();
+    let own = world.agent_dir().join("tls.key");
+    let key = rcgen::KeyPair::from_pem(&fs::read_to_string(own).unwrap()).unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    let name = format!("hostledger:host:{}", world.host);
+    params.subject_alt_names = vec![rcgen::SanType::URI(name.as_str().try_into().unwrap())];
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let expired = params.signed_by(&key, &authority).unwrap();
+    fs::write(world.agent_dir().join("tls.crt"), expired.pem()).unwrap();
+    world.start_agent();
+    let said = fault(&world, "tls");
+    assert!(said.contains("expired") && said.contains("tls.crt"), "{said}");
+    assert!(world.status().unwrap().spool.batches > 0 || world.status().unwrap().chain.batches == 0);
+}
+
+#[test]
+fn a_host_that_is_not_registered_is_refused_by_name() {
+    let mut world = World::new(&SETTINGS);
+    world.start_collector();
+    let hosts = world.collector_dir().join("hosts");
+    let registration = hosts.join(format!("{}.toml", world.host));
+    let aside = world.collector_dir().join("aside.toml");
+    fs::rename(&registration, &aside).unwrap();
+    world.start_agent();
+    let said = fault(&world, "refused-host");
+    assert!(said.contains("host"), "{said}");
+    fs::rename(&aside, &registration).unwrap();
+}
+
+#[test]
 fn a_missing_ledger_key_keeps_everything_in_the_spool() {
     let mut world = World::new(&SETTINGS);
     world.start_collector();
