@@ -4,9 +4,7 @@
 //! simulation`.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
-    clippy::cast_possible_truncation,
     reason = "a simulation fails by panicking, with the seed in its message"
 )]
 

@@ -1,0 +1,175 @@
+//! The simulated collector: its starts, effects, ledger steps and ends.
+
+use super::*;
+
+impl World {
+    pub(super) fn start_collector(&mut self, life: u64) -> Result<(), String> {
+        if self.collector.life != life || self.collector.running.is_some() {
+            return Ok(());
+        }
+        let key = *self.collector.signer.verifier().public();
+        self.oracle.check_image(&self.collector.storage, &key)?;
+        if let Err(error) = self.collector.start(self.now) {
+            // A planned storage fault may strike recovery itself: the process ends and starts again.
+            if ["injected", "dead", "space"]
+                .iter()
+                .any(|known| error.contains(known))
+            {
+                self.count("collector starts in vain");
+                self.collector_down(None);
+                return Ok(());
+            }
+            return Err(format!("collector: {error}"));
+        }
+        self.oracle.check_image(&self.collector.storage, &key)?;
+        self.count("collector starts");
+        self.pump_collector()
+    }
+
+    pub(super) fn wake_collector(&mut self, life: u64) -> Result<(), String> {
+        if self.collector.life != life {
+            return Ok(());
+        }
+        self.collector.wake_at = None;
+        if let Some((intake, _)) = &mut self.collector.running {
+            intake.handle_timeout(BootNanos(self.now));
+        }
+        self.pump_collector()
+    }
+
+    pub(super) fn pump_collector(&mut self) -> Result<(), String> {
+        let now = BootNanos(self.now);
+        loop {
+            let Some((intake, ledger)) = &mut self.collector.running else {
+                return Ok(());
+            };
+            let Some(effect) = intake.poll_effect(now) else {
+                break;
+            };
+            match effect {
+                IntakeEffect::Check {
+                    connection,
+                    host,
+                    header,
+                    body,
+                } => intake.handle_checked(now, connection, check_batch(&host, &header, body)),
+                IntakeEffect::Lookup { connection, batch } => {
+                    let fields = batch.header().fields();
+                    let stored = ledger
+                        .reader()
+                        .find(&fields.host, fields.sequence)
+                        .ok_or("a durable batch is not found")?;
+                    let header = ledger.reader().header(stored.leaf).map_err(|e| e.to_string())?;
+                    intake.handle_found(connection, &batch, &header);
+                    self.count("sent again");
+                }
+                IntakeEffect::Ledger(step) => {
+                    self.collector.work = Some(step);
+                    let life = self.collector.life;
+                    let delay = self.rng.range(MILLI / 10, 20 * MILLI);
+                    self.after(delay, Event::Step(life));
+                }
+                IntakeEffect::Prove {
+                    connection,
+                    host,
+                    from,
+                    through,
+                    since_size,
+                } => {
+                    let made = receipts(ledger, &host, from, through, since_size);
+                    if made.is_none() {
+                        return Err(format!(
+                            "receipts for {from} to {through} since {since_size} cannot be made"
+                        ));
+                    }
+                    intake.handle_receipts(connection, made);
+                }
+                IntakeEffect::DrawNonce { connection } => {
+                    let nonce = Nonce(self.rng.bytes32());
+                    intake.handle_nonce(now, connection, nonce);
+                }
+                IntakeEffect::Evidence { rejected } => {
+                    return Err(format!("an honest host is accused: {}", rejected.refusal));
+                }
+                IntakeEffect::Close { connection } => {
+                    if self.links.get(&connection.0).is_some_and(|link| !link.agent_open) {
+                        self.count("stale connections closed");
+                    }
+                    self.flush_collector(connection.0);
+                    self.break_link(connection.0, Side::Collector);
+                }
+            }
+        }
+        let open: Vec<u64> = self.links.keys().copied().collect();
+        for link in open {
+            self.flush_collector(link);
+        }
+        let Some((intake, _)) = &self.collector.running else {
+            return Ok(());
+        };
+        if intake.sequencer().failed().is_some() {
+            self.count("collector ends after ledger fault");
+            self.collector_down(None);
+            return Ok(());
+        }
+        if let Some(due) = intake.poll_timeout() {
+            let at = due.0.max(self.now + 1);
+            if self.collector.wake_at.is_none_or(|planned| at < planned) {
+                self.collector.wake_at = Some(at);
+                let life = self.collector.life;
+                self.at(at, Event::WakeCollector(life));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish_step(&mut self, life: u64) -> Result<(), String> {
+        if self.collector.life != life {
+            return Ok(());
+        }
+        let now = BootNanos(self.now);
+        let Some(step) = self.collector.work.take() else {
+            return Ok(());
+        };
+        let Some((intake, ledger)) = &mut self.collector.running else {
+            return Ok(());
+        };
+        match Collector::carry_out(ledger, step) {
+            Outcome::Commit(result) => {
+                let what = if result.is_ok() {
+                    "commit"
+                } else {
+                    "commit refused"
+                };
+                intake.handle_commit(now, result);
+                self.count(what);
+            }
+            Outcome::Publish(result) => {
+                let what = if result.is_ok() {
+                    "publish"
+                } else {
+                    "publish refused"
+                };
+                if result.is_ok() {
+                    self.oracle.checkpoint(&ledger.reader().published().note)?;
+                }
+                intake.handle_publish(now, result);
+                self.count(what);
+            }
+        }
+        self.pump_collector()
+    }
+
+    pub(super) fn collector_down(&mut self, power: Option<u64>) {
+        self.collector.die(power);
+        let all: Vec<u64> = self.links.keys().copied().collect();
+        for link in all {
+            self.break_link(link, Side::Collector);
+        }
+        let life = self.collector.life;
+        let delay = self.rng.range(MILLI, 2 * SECOND);
+        self.after(delay, Event::StartCollector(life));
+    }
+
+    // The network
+}
