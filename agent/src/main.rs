@@ -1,6 +1,10 @@
 //! `hostledger-agent`: parses the command line, builds, runs. Logic lives in the library.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use agent::{
     config::{self, Config, Layout},
@@ -134,10 +138,7 @@ fn main() -> ExitCode {
         Command::Run(run) => watch(&run),
         Command::Doctor(doctor) => examine(&doctor),
         Command::Status(status) => show(&status),
-        Command::Settings => {
-            print!("{}", config::template(&[]));
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Settings => say(&config::template(&[])).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -147,6 +148,15 @@ fn main() -> ExitCode {
                 .is_some_and(|error| matches!(error, run::RunError::Identity(_)));
         ExitCode::from(if config { EXIT_CONFIG } else { 1 })
     })
+}
+
+/// Writes to standard output. A reader that went away (`| head`) has what it wanted: no fault.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("standard output"),
+    }
 }
 
 fn load(dir: &Dir, settings: &Settings) -> anyhow::Result<(Layout, Config)> {
@@ -196,18 +206,18 @@ fn make(init: &Init) -> anyhow::Result<ExitCode> {
     }
     let csr = layout.csr();
     match init.output {
-        Output::Json => println!(
-            "{}",
-            serde_json::json!({ "host": identity.host, "name": name, "dir": layout.dir, "csr": csr })
-        ),
-        Output::Table => println!(
+        Output::Json => say(&serde_json::json!(
+            { "host": identity.host, "name": name, "dir": layout.dir, "csr": csr }
+        )
+        .to_string()),
+        Output::Table => say(&format!(
             "host  {}\nname  {name}\ndir   {dir}\ncsr   {csr}\n\nNext, where the collector's directory C is:\n  \
              hostledger-collector enrol --dir C --csr {csr} --out {dir}",
             identity.host,
             dir = layout.dir.display(),
             csr = csr.display(),
-        ),
-    }
+        )),
+    }?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -221,9 +231,9 @@ fn examine(args: &Doctor) -> anyhow::Result<ExitCode> {
     let (layout, config) = load(&args.dir, &args.settings)?;
     let checks = doctor::examine(layout.dir.exists().then_some(&layout), &config);
     match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&checks)?),
-        Output::Table => print!("{}", doctor::table(&checks)),
-    }
+        Output::Json => say(&serde_json::to_string_pretty(&checks)?),
+        Output::Table => say(&doctor::table(&checks)),
+    }?;
     let failed = checks
         .iter()
         .any(|check| check.verdict == doctor::Verdict::Failed);
@@ -245,8 +255,8 @@ fn show(args: &Status) -> anyhow::Result<ExitCode> {
         )
     })?;
     match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-        Output::Table => println!("{}", status::table(&report)),
-    }
+        Output::Json => say(&serde_json::to_string_pretty(&report)?),
+        Output::Table => say(&status::table(&report)),
+    }?;
     Ok(ExitCode::SUCCESS)
 }

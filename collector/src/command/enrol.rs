@@ -63,7 +63,7 @@ impl Enrol {
                 issued.serial,
                 self.out.display()
             )
-        });
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }

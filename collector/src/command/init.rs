@@ -79,7 +79,7 @@ impl Init {
                     .collect::<Vec<_>>()
                     .join(" "),
             )
-        });
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -10,7 +10,12 @@ mod settings;
 mod status;
 mod verify;
 
-use std::{path::PathBuf, process::ExitCode, time::SystemTime};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::SystemTime,
+};
 
 use clap::{Parser, Subcommand};
 use common::ids::WallNanos;
@@ -107,10 +112,16 @@ fn rfc3339(seconds: i64) -> String {
 }
 
 /// Prints one JSON value for programs, or lines for people.
-fn print(json: bool, value: &serde_json::Value, people: impl FnOnce() -> String) {
-    if json {
-        println!("{value:#}");
-    } else {
-        println!("{}", people().trim_end());
+fn print(json: bool, value: &serde_json::Value, people: impl FnOnce() -> String) -> io::Result<()> {
+    let text = if json { format!("{value:#}") } else { people() };
+    say(text.trim_end())
+}
+
+/// Writes a line to standard output. A reader that went away (`| head`) has what it wanted: no fault.
+fn say(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
     }
 }

@@ -34,7 +34,9 @@ impl Run {
             .with_ansi(std::io::stderr().is_terminal())
             .init();
         service::run(&layout, config, |at| {
-            println!("listening ingest={} http={}", at.ingest, at.http);
+            if let Err(error) = super::say(&format!("listening ingest={} http={}", at.ingest, at.http)) {
+                tracing::warn!(%error, "standard output takes nothing; serving all the same");
+            }
         })?;
         Ok(ExitCode::SUCCESS)
     }

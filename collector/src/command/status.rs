@@ -58,7 +58,7 @@ impl Status {
             lines.push(format!("{} hosts registered", hosts.len()));
             lines.extend(hosts.iter().map(line));
             lines.join("\n")
-        });
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }

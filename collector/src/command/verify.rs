@@ -63,7 +63,7 @@ impl Verify {
         if on_terminal {
             eprint!("\r\x1b[K");
         }
-        print(self.json, &to_json(&audit), || to_text(&audit));
+        print(self.json, &to_json(&audit), || to_text(&audit))?;
         Ok(if audit.report.is_sound() {
             ExitCode::SUCCESS
         } else {
