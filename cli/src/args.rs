@@ -151,8 +151,8 @@ pub struct TimelineArgs {
 /// Arguments of `verify`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct VerifyArgs {
-    /// The ledger's directory
-    #[arg(long, value_name = "DIR", env = "HOSTLEDGER_LEDGER")]
+    /// The ledger's directory; by default the one you stand in
+    #[arg(long, value_name = "DIR", env = "HOSTLEDGER_LEDGER", default_value = ".")]
     pub ledger: PathBuf,
     /// File with the key to trust; without it the key beside the ledger is believed
     #[arg(long, value_name = "FILE")]
