@@ -47,6 +47,8 @@ pub mod spool;
 pub mod text;
 #[cfg(feature = "full")]
 pub mod tile;
+#[cfg(feature = "full")]
+pub mod witness;
 
 #[cfg(test)]
 #[cfg(feature = "full")]

@@ -7,7 +7,10 @@
 
 mod key;
 
-pub use key::{KeyError, SIGNATURE_TYPE_ED25519, SignerKey, VerifierKey, valid_name};
+pub use key::{
+    KeyError, SIGNATURE_TYPE_COSIGNATURE, SIGNATURE_TYPE_ED25519, SignerKey, TypedSigner, TypedVerifier,
+    VerifierKey, WitnessKey, WitnessSigner, valid_name,
+};
 
 use alloc::{
     string::{String, ToString},
@@ -62,6 +65,14 @@ pub struct SignatureLine<'a> {
     pub key_id: [u8; 4],
     /// What follows the id; its form depends on the key's type.
     pub signature: Vec<u8>,
+}
+
+impl SignatureLine<'_> {
+    /// The line as it stands in a note, with its newline.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        encode_signature(self.name, self.key_id, &self.signature)
+    }
 }
 
 /// A note taken apart, nothing verified yet: its text must not be used before [`open`] accepted it.
@@ -145,19 +156,30 @@ pub fn sign(text: &str, keys: &[&SignerKey]) -> Result<String, NoteError> {
     let mut note = String::from(text);
     note.push('\n');
     for key in keys {
-        let mut blob = Vec::from(key.verifier().id());
-        blob.extend_from_slice(&key.sign(text.as_bytes()));
-        note.push_str(SIGNATURE_PREFIX);
-        note.push_str(key.verifier().name());
-        note.push(' ');
-        STANDARD.encode_string(blob, &mut note);
-        note.push('\n');
+        let verifier = key.verifier();
+        note.push_str(&encode_signature(
+            verifier.name(),
+            verifier.id(),
+            &key.sign(text.as_bytes()),
+        ));
     }
     if note.len() > NOTE_BYTES_MAX {
         Err(NoteError::TooLong(note.len()))
     } else {
         Ok(note)
     }
+}
+
+/// A signature line with its newline.
+pub(crate) fn encode_signature(name: &str, key_id: [u8; 4], signature: &[u8]) -> String {
+    let mut blob = Vec::from(key_id);
+    blob.extend_from_slice(signature);
+    let mut line = String::from(SIGNATURE_PREFIX);
+    line.push_str(name);
+    line.push(' ');
+    STANDARD.encode_string(blob, &mut line);
+    line.push('\n');
+    line
 }
 
 fn is_control(byte: u8) -> bool {

@@ -48,6 +48,8 @@ func main() {
 //	note VKEY NOTE                    opens our note; answers its text
 //	checkpoint VKEY NOTE              opens our checkpoint; answers size and root
 //	sign SKEY TEXT                    signs a note for us to open
+//	cosigned VKEY WKEY NOTE           opens our cosigned checkpoint; answers the cosignature's time
+//	cosign SKEY VKEY NOTE             cosigns our checkpoint as a witness; answers the note
 //	receipt VKEY ENTRY RECEIPT        checks a C2SP tlog-proof
 func handle(t *tree, words []string) (string, error) {
 	args := words[1:]
@@ -79,6 +81,10 @@ func handle(t *tree, words []string) (string, error) {
 		return openCheckpoint(args[0], args[1])
 	case words[0] == "sign" && len(args) == 2:
 		return signNote(args[0], args[1])
+	case words[0] == "cosigned" && len(args) == 3:
+		return openCosigned(args[0], args[1], args[2])
+	case words[0] == "cosign" && len(args) == 3:
+		return cosign(args[0], args[1], args[2])
 	case words[0] == "receipt" && len(args) == 3:
 		return "", checkReceipt(args[0], args[1], args[2])
 	}

@@ -1,7 +1,9 @@
 //! Keys of signed notes and their text encodings.
 //!
 //! A verifier key is `name+id+base64(type ‖ key)`, a signer key `PRIVATE+KEY+name+id+base64(type ‖ seed)`;
-//! the id is 8 hex digits. Only Ed25519 (type 1) is known here.
+//! the id is 8 hex digits. Two types are known here, both over Ed25519: plain signatures of notes (type 1) and
+//! the timestamped cosignatures of witnesses (type 4). They are two Rust types, so that a witness's key can
+//! never stand where a ledger's is asked for.
 
 use alloc::{
     format,
@@ -16,6 +18,8 @@ use sha2::{Digest, Sha256};
 
 /// Type byte of plain Ed25519 signatures over the note's text.
 pub const SIGNATURE_TYPE_ED25519: u8 = 1;
+/// Type byte of timestamped Ed25519 cosignatures of checkpoints (C2SP tlog-cosignature).
+pub const SIGNATURE_TYPE_COSIGNATURE: u8 = 4;
 
 /// Longest key name accepted, in bytes.
 const NAME_BYTES_MAX: usize = 255;
@@ -35,8 +39,11 @@ pub enum KeyError {
     /// Not the three parts an encoded key has.
     #[error("key is not of the form name+id+base64")]
     Malformed,
-    /// A type other than Ed25519.
-    #[error("key type {0} is not supported")]
+    /// A type other than the one needed.
+    #[error(
+        "key type {0} is not the one needed here: a ledger's key has type {SIGNATURE_TYPE_ED25519}, \
+         a witness's {SIGNATURE_TYPE_COSIGNATURE}"
+    )]
     Type(u8),
     /// The id is not the hash of name and key: one of the three was altered.
     #[error("key id does not fit name and key")]
@@ -46,15 +53,20 @@ pub enum KeyError {
     Point,
 }
 
-/// The public half: knows a name and checks signatures made under it.
+/// The public half: knows a name and checks signatures of one type made under it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct VerifierKey {
+pub struct TypedVerifier<const TYPE: u8> {
     name: String,
     id: [u8; 4],
     key: VerifyingKey,
 }
 
-impl VerifierKey {
+/// Checks a ledger's signatures, and those of any plain note.
+pub type VerifierKey = TypedVerifier<SIGNATURE_TYPE_ED25519>;
+/// Checks a witness's cosignatures.
+pub type WitnessKey = TypedVerifier<SIGNATURE_TYPE_COSIGNATURE>;
+
+impl<const TYPE: u8> TypedVerifier<TYPE> {
     /// A key from its name and Ed25519 public key.
     pub fn new(name: &str, public: &[u8; 32]) -> Result<Self, KeyError> {
         let key = VerifyingKey::from_bytes(public).map_err(|_| KeyError::Point)?;
@@ -63,7 +75,7 @@ impl VerifierKey {
 
     /// Reads `name+id+base64`.
     pub fn parse(encoded: &str) -> Result<Self, KeyError> {
-        let (name, id, bytes) = parse_parts(encoded)?;
+        let (name, id, bytes) = parse_parts::<TYPE>(encoded)?;
         let found = Self::new(name, &bytes)?;
         if found.id == id {
             Ok(found)
@@ -90,9 +102,10 @@ impl VerifierKey {
         self.key.as_bytes()
     }
 
-    /// Whether `signature` over `text` was made by this key. Strict: weak keys and malleable encodings fail.
+    /// Whether `signature` over exactly `text` was made by this key. Strict: weak keys and malleable encodings
+    /// fail.
     #[must_use]
-    pub fn verifies(&self, text: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verifies_bytes(&self, text: &[u8], signature: &[u8]) -> bool {
         Signature::from_slice(signature)
             .is_ok_and(|signature| self.key.verify_strict(text, &signature).is_ok())
     }
@@ -103,7 +116,7 @@ impl VerifierKey {
         }
         let mut hash = Sha256::new();
         hash.update(name);
-        hash.update([b'\n', SIGNATURE_TYPE_ED25519]);
+        hash.update([b'\n', TYPE]);
         hash.update(key.as_bytes());
         let digest: [u8; 32] = hash.finalize().into();
         let [a, b, c, d, ..] = digest;
@@ -115,13 +128,21 @@ impl VerifierKey {
     }
 }
 
-impl fmt::Display for VerifierKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&encode_parts(&self.name, self.id, self.key.as_bytes()))
+impl VerifierKey {
+    /// Whether `signature` over `text` was made by this key. Strict: weak keys and malleable encodings fail.
+    #[must_use]
+    pub fn verifies(&self, text: &[u8], signature: &[u8]) -> bool {
+        self.verifies_bytes(text, signature)
     }
 }
 
-impl fmt::Debug for VerifierKey {
+impl<const TYPE: u8> fmt::Display for TypedVerifier<TYPE> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&encode_parts::<TYPE>(&self.name, self.id, self.key.as_bytes()))
+    }
+}
+
+impl<const TYPE: u8> fmt::Debug for TypedVerifier<TYPE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -129,17 +150,22 @@ impl fmt::Debug for VerifierKey {
 
 /// The private half. Its seed is wiped from memory when dropped and never shown by `Debug`.
 #[derive(Clone)]
-pub struct SignerKey {
-    verifier: VerifierKey,
+pub struct TypedSigner<const TYPE: u8> {
+    verifier: TypedVerifier<TYPE>,
     key: SigningKey,
 }
 
-impl SignerKey {
+/// Signs checkpoints and plain notes.
+pub type SignerKey = TypedSigner<SIGNATURE_TYPE_ED25519>;
+/// Cosigns checkpoints as a witness.
+pub type WitnessSigner = TypedSigner<SIGNATURE_TYPE_COSIGNATURE>;
+
+impl<const TYPE: u8> TypedSigner<TYPE> {
     /// A key from its name and the 32-byte seed of RFC 8032.
     pub fn from_seed(name: &str, seed: &[u8; 32]) -> Result<Self, KeyError> {
         let key = SigningKey::from_bytes(seed);
         Ok(Self {
-            verifier: VerifierKey::of(name, key.verifying_key())?,
+            verifier: TypedVerifier::of(name, key.verifying_key())?,
             key,
         })
     }
@@ -147,7 +173,7 @@ impl SignerKey {
     /// Reads `PRIVATE+KEY+name+id+base64`.
     pub fn parse(encoded: &str) -> Result<Self, KeyError> {
         let rest = encoded.strip_prefix(SIGNER_PREFIX).ok_or(KeyError::Malformed)?;
-        let (name, id, seed) = parse_parts(rest)?;
+        let (name, id, seed) = parse_parts::<TYPE>(rest)?;
         let found = Self::from_seed(name, &seed)?;
         if found.verifier.id == id {
             Ok(found)
@@ -161,24 +187,31 @@ impl SignerKey {
     pub fn encode_secret(&self) -> String {
         format!(
             "{SIGNER_PREFIX}{}",
-            encode_parts(&self.verifier.name, self.verifier.id, self.key.as_bytes())
+            encode_parts::<TYPE>(&self.verifier.name, self.verifier.id, self.key.as_bytes())
         )
     }
 
     /// The public half.
     #[must_use]
-    pub fn verifier(&self) -> &VerifierKey {
+    pub fn verifier(&self) -> &TypedVerifier<TYPE> {
         &self.verifier
     }
 
-    /// Ed25519 signature over `text`.
-    #[must_use]
-    pub fn sign(&self, text: &[u8]) -> [u8; 64] {
+    /// Ed25519 signature over exactly `text`.
+    pub(crate) fn sign_bytes(&self, text: &[u8]) -> [u8; 64] {
         self.key.sign(text).to_bytes()
     }
 }
 
-impl fmt::Debug for SignerKey {
+impl SignerKey {
+    /// Ed25519 signature over `text`.
+    #[must_use]
+    pub fn sign(&self, text: &[u8]) -> [u8; 64] {
+        self.sign_bytes(text)
+    }
+}
+
+impl<const TYPE: u8> fmt::Debug for TypedSigner<TYPE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SignerKey({})", self.verifier)
     }
@@ -194,13 +227,13 @@ pub fn valid_name(name: &str) -> bool {
             .any(|c| c.is_whitespace() || c == '+' || c.is_control())
 }
 
-fn encode_parts(name: &str, id: [u8; 4], key: &[u8; 32]) -> String {
-    let mut typed = Vec::from([SIGNATURE_TYPE_ED25519]);
+fn encode_parts<const TYPE: u8>(name: &str, id: [u8; 4], key: &[u8; 32]) -> String {
+    let mut typed = Vec::from([TYPE]);
     typed.extend_from_slice(key);
     format!("{name}+{:08x}+{}", u32::from_be_bytes(id), STANDARD.encode(typed))
 }
 
-fn parse_parts(encoded: &str) -> Result<(&str, [u8; 4], [u8; 32]), KeyError> {
+fn parse_parts<const TYPE: u8>(encoded: &str) -> Result<(&str, [u8; 4], [u8; 32]), KeyError> {
     if encoded.len() > ENCODED_BYTES_MAX {
         return Err(KeyError::Malformed);
     }
@@ -215,10 +248,8 @@ fn parse_parts(encoded: &str) -> Result<(&str, [u8; 4], [u8; 32]), KeyError> {
         .to_be_bytes();
     let typed = STANDARD.decode(key).map_err(|_| KeyError::Malformed)?;
     match typed.split_first() {
-        Some((&SIGNATURE_TYPE_ED25519, key)) => {
-            Ok((name, id, key.try_into().map_err(|_| KeyError::Malformed)?))
-        }
-        Some((&other, _)) => Err(KeyError::Type(other)),
+        Some((&found, _)) if found != TYPE => Err(KeyError::Type(found)),
+        Some((_, key)) => Ok((name, id, key.try_into().map_err(|_| KeyError::Malformed)?)),
         None => Err(KeyError::Malformed),
     }
 }

@@ -5,6 +5,8 @@
 #![cfg(feature = "oracles")]
 
 #[cfg(test)]
+mod cosignature;
+#[cfg(test)]
 mod tools;
 
 #[cfg(test)]
