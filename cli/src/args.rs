@@ -57,7 +57,7 @@ pub enum Command {
     Timeline(TimelineArgs),
     /// Check every byte of a ledger directory, and every chain in it
     Verify(VerifyArgs),
-    /// Write the proof of one event, or check one offline
+    /// Write the proof of one event or statement, or check one offline
     Proof(ProofArgs),
     /// Check that questions can be answered
     Doctor,
@@ -163,7 +163,7 @@ pub struct VerifyArgs {
 #[derive(Debug, Clone, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct ProofArgs {
-    /// `<host>:<event>`, with the number that `-o wide` shows as EVENT
+    /// `<host>:<event>`, with the number that `-o wide` shows as EVENT; or `statement:<number>`
     #[arg(required = true)]
     pub event: Option<String>,
     /// Where to write the proof; `-` for the terminal

@@ -132,6 +132,10 @@ counter!(
     LeafIndex
 );
 counter!(
+    /// Position of a statement in the collector's own chain; gapless from 0.
+    StatementNumber
+);
+counter!(
     /// Nanoseconds of `CLOCK_BOOTTIME`: since boot, suspend included.
     BootNanos
 );
@@ -149,6 +153,10 @@ impl Hash {
 }
 
 impl HostId {
+    /// Stands for the collector itself where chains are looked up by host: the chain of its statements. No
+    /// host has it, for the ids of hosts are SHA-256 digests.
+    pub const COLLECTOR: Self = Self([0; 32]);
+
     /// The identity of the host whose key of epoch 0 is `key`.
     #[must_use]
     pub fn of_genesis_key(key: &PublicKey) -> Self {

@@ -20,6 +20,8 @@ pub mod checkpoint;
 #[cfg(feature = "full")]
 pub mod codec;
 #[cfg(feature = "full")]
+pub mod entry;
+#[cfg(feature = "full")]
 pub mod event;
 #[cfg(feature = "full")]
 pub mod fold;
@@ -43,6 +45,8 @@ pub mod sequencer;
 pub mod session;
 #[cfg(feature = "full")]
 pub mod spool;
+#[cfg(feature = "full")]
+pub mod statement;
 #[cfg(feature = "full")]
 pub mod text;
 #[cfg(feature = "full")]

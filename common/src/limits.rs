@@ -31,6 +31,9 @@ pub const REFUSAL_TEXT_BYTES_MAX: usize = 512;
 /// Longest spool segment file accepted, in bytes; segments are read whole at recovery.
 pub const SEGMENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Longest name or reason in a statement of the collector, bytes.
+pub const STATEMENT_TEXT_BYTES_MAX: usize = 512;
+
 /// Longest UDP payload tried between agent and collector, bytes: a jumbo frame of 9,000 less IPv6 and UDP
 /// headers. Path discovery finds what the network really carries; on loopback it saves most of the packets.
 pub const DATAGRAM_BYTES_MAX: u16 = 8_952;
@@ -47,6 +50,10 @@ const _: () = {
     assert!(
         HEADER_BYTES_MAX <= ENTRY_BYTES_MAX,
         "a header must fit a ledger entry"
+    );
+    assert!(
+        crate::statement::STATEMENT_FIXED_BYTES + 32 + 2 * (2 + HEADER_BYTES_MAX) <= ENTRY_BYTES_MAX,
+        "a statement with two headers must fit a ledger entry"
     );
     assert!(
         EVENT_BYTES_MAX + 4 + 4 + 8 <= BATCH_BODY_BYTES_MAX,

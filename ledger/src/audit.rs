@@ -1,7 +1,8 @@
 //! The whole check of a ledger of batches: [`crate::fsck`] over its objects, and what only batches can say.
 //!
-//! Owns the reading of headers for this one purpose: signatures, bodies down to the event, and that each
-//! host's chain runs through the ledger without a gap, a repetition or a second history. Refuses to repair.
+//! Owns the reading of entries for this one purpose: signatures, bodies down to the event, and that each
+//! host's chain, and the collector's own of statements, runs through the ledger without a gap, a repetition or
+//! a second history. Refuses to repair.
 //! What `hostledger verify` and `hostledger-collector verify` share.
 
 use std::{
@@ -11,7 +12,10 @@ use std::{
 
 use common::{
     batch::{BodyFault, Damage, UnverifiedHeader, VerifiedHeader},
+    entry::UnverifiedEntry,
     ids::{EventIndex, Hash, HostId, LeafIndex, Sequence},
+    note::VerifierKey,
+    statement::{Said, StatementChain, UnverifiedStatement, VerifiedStatement},
 };
 
 use crate::{
@@ -26,6 +30,8 @@ pub struct Audit {
     pub report: Report,
     /// Every host's chain as far as it stands.
     pub hosts: BTreeMap<HostId, ChainSummary>,
+    /// Statements of the collector.
+    pub statements: u64,
 }
 
 /// One host's chain in the ledger.
@@ -51,21 +57,91 @@ struct Link {
 /// Checks everything in `storage`.
 #[must_use]
 pub fn run(storage: &dyn Storage, options: &Options<'_>) -> Audit {
+    let key = fsck::key_of(storage, options);
     let links = Mutex::new(Vec::new());
-    let mut report = fsck::run(storage, options, &|leaf, header, body| {
-        let link = check_batch(leaf, header, body)?;
-        links.lock().unwrap_or_else(PoisonError::into_inner).push(link);
+    let statements = Mutex::new(Vec::new());
+    let mut report = fsck::run(storage, options, &|leaf, entry, body| {
+        match UnverifiedEntry::parse(entry).map_err(|bad| bad.to_string())? {
+            UnverifiedEntry::Batch(header) => {
+                let link = check_batch(leaf, header, body)?;
+                links.lock().unwrap_or_else(PoisonError::into_inner).push(link);
+            }
+            UnverifiedEntry::Statement(statement) => {
+                let statement = check_statement(statement, body, key.as_ref())?;
+                let mut found = statements.lock().unwrap_or_else(PoisonError::into_inner);
+                found.push((leaf, statement));
+            }
+        }
         Ok(())
     });
     let mut links = links.into_inner().unwrap_or_else(PoisonError::into_inner);
     links.sort_unstable_by_key(|link| link.leaf);
-    let hosts = check_chains(&links, &mut report);
-    Audit { report, hosts }
+    let mut statements = statements.into_inner().unwrap_or_else(PoisonError::into_inner);
+    statements.sort_unstable_by_key(|(leaf, _)| *leaf);
+    // A leaf that failed its own check is named already; the hole it leaves in a chain is no second fault.
+    let damaged = report.faults.iter().any(|fault| fault.leaf.is_some());
+    let hosts = check_chains(&links, damaged, &mut report);
+    check_statements(&statements, damaged, &mut report);
+    Audit {
+        report,
+        hosts,
+        statements: statements.len() as u64,
+    }
+}
+
+/// Checks one statement by itself. Without any key nothing can be said of its signature, which the report
+/// notes for the checkpoint already.
+fn check_statement(
+    statement: UnverifiedStatement,
+    body: &[u8],
+    key: Option<&VerifierKey>,
+) -> Result<VerifiedStatement, String> {
+    let number = statement.claimed().number;
+    if !body.is_empty() {
+        return Err(format!("statement {number} has a body of {} bytes", body.len()));
+    }
+    let Some(key) = key else {
+        return Err(format!("statement {number} cannot be checked for want of a key"));
+    };
+    let verified = VerifiedStatement::alone(statement, key).map_err(|fault| fault.to_string())?;
+    if let Said::Equivocation(evidence) = &verified.fields().said {
+        evidence.check().map_err(|fault| {
+            format!(
+                "statement {number} accuses host {} falsely: {fault}",
+                evidence.host
+            )
+        })?;
+    }
+    Ok(verified)
+}
+
+/// Walks the statements in the ledger's order; as with batches, one gap is one fault.
+fn check_statements(statements: &[(LeafIndex, VerifiedStatement)], damaged: bool, report: &mut Report) {
+    let mut chain = StatementChain::default();
+    for (leaf, statement) in statements {
+        let expected = chain.next;
+        if let Err(fault) = chain.follow(statement) {
+            if !damaged {
+                let cause = if statement.fields().number > expected {
+                    Cause::Missing
+                } else {
+                    Cause::Forgery
+                };
+                report.fault(Fault::of("log", cause, fault.to_string()).leaf(*leaf));
+            }
+            chain = StatementChain::after(statement).unwrap_or(chain);
+        }
+        if let Said::Other { kind, .. } = &statement.fields().said {
+            report.note(format!(
+                "statement {} at leaf {leaf} is of {kind}, which this program cannot read; upgrade",
+                statement.fields().number
+            ));
+        }
+    }
 }
 
 /// Checks one batch by itself and names what is wrong down to the event.
-fn check_batch(leaf: LeafIndex, header: &[u8], body: &[u8]) -> Result<Link, String> {
-    let parsed = UnverifiedHeader::parse(header).map_err(|bad| bad.to_string())?;
+fn check_batch(leaf: LeafIndex, parsed: UnverifiedHeader, body: &[u8]) -> Result<Link, String> {
     let (host, sequence) = (parsed.claimed().host, parsed.claimed().sequence);
     let verified = VerifiedHeader::alone(parsed).map_err(|fault| fault.to_string())?;
     let fields = verified.fields();
@@ -105,15 +181,13 @@ struct Tip {
 
 /// Walks all chains in the ledger's order. After a fault the chain is taken up at the header found, so that
 /// one gap is one fault.
-fn check_chains(links: &[Link], report: &mut Report) -> BTreeMap<HostId, ChainSummary> {
+fn check_chains(links: &[Link], damaged: bool, report: &mut Report) -> BTreeMap<HostId, ChainSummary> {
     let mut tips: BTreeMap<HostId, Tip> = BTreeMap::new();
-    // A batch that failed its own check is named already; the hole it leaves here is no second fault.
-    let damaged: Vec<LeafIndex> = report.faults.iter().filter_map(|fault| fault.leaf).collect();
     for link in links {
         let tip = tips.entry(link.host).or_default();
         let follows =
             link.sequence.0 == tip.sequence && link.first_event.0 == tip.event && link.previous == tip.hash;
-        if !follows && damaged.is_empty() {
+        if !follows && !damaged {
             let what = format!(
                 "batch {} of host {} (events from {}, after header {}) where batch {} (events from {}, after header {}) must follow",
                 link.sequence, link.host, link.first_event, link.previous, tip.sequence, tip.event, tip.hash
@@ -152,7 +226,7 @@ mod tests {
 
     fn check(links: &[Link]) -> (Report, BTreeMap<HostId, ChainSummary>) {
         let mut report = Report::default();
-        let hosts = check_chains(links, &mut report);
+        let hosts = check_chains(links, false, &mut report);
         (report, hosts)
     }
 

@@ -134,6 +134,14 @@ fn take_inventory(
     inventory
 }
 
+/// The key to check signatures with: the one trusted, else the one beside the log, if it can be read.
+pub(crate) fn key_of(storage: &dyn Storage, options: &Options<'_>) -> Option<VerifierKey> {
+    options.key.cloned().or_else(|| {
+        let found = read(storage, VERIFIER_KEY, NOTE_BYTES_MAX as u64).ok()?;
+        VerifierKey::parse(std::str::from_utf8(&found).ok()?.trim_end()).ok()
+    })
+}
+
 fn check_key(
     storage: &dyn Storage,
     trusted: Option<&VerifierKey>,

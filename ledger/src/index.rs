@@ -9,7 +9,8 @@ use common::ids::{HostId, LeafIndex, Sequence, WallNanos};
 
 use crate::group::{Head, Place};
 
-/// What the index keeps of a header. Supplied by the caller, to whom alone headers have meaning.
+/// What the index keeps of an entry. Supplied by the caller, to whom alone entries have meaning. A statement of
+/// the collector is indexed as number so-and-so in the chain of [`HostId::COLLECTOR`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryFacts {
     /// Whose batch it is.
@@ -22,7 +23,7 @@ pub struct EntryFacts {
     pub until_wall: WallNanos,
 }
 
-/// Reads the facts of a header; `None` for a leaf that is no host's batch.
+/// Reads the facts of an entry; `None` for a leaf that belongs to no chain.
 pub type Describe = fn(&[u8]) -> Option<EntryFacts>;
 
 /// One batch of a host.
@@ -144,10 +145,11 @@ impl Index {
         self.hosts.get(host)?.last().copied()
     }
 
-    /// All hosts, in the order of their ids.
+    /// All hosts, in the order of their ids; the collector, whose statements are a chain as well, is none.
     #[must_use]
     pub fn hosts(&self) -> Vec<HostId> {
-        self.hosts.keys().copied().collect()
+        let hosts = self.hosts.keys().copied();
+        hosts.filter(|host| *host != HostId::COLLECTOR).collect()
     }
 
     /// Batches of `host` whose time bounds meet `from..=until`, by sequence. Wall clocks step back, so every

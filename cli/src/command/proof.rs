@@ -1,4 +1,4 @@
-//! `proof`: fetch the proof of an event, or check one with no network.
+//! `proof`: fetch the proof of an event or of a statement, or check one with no network.
 
 use std::{fs, path::Path};
 
@@ -6,6 +6,7 @@ use common::{
     answer::Moment,
     event::Event,
     proof::{self, EventProof, PROOF_BYTES_MAX, ProvenEvent},
+    statement::{self, ProvenStatement, STATEMENT_PROOF_BYTES_MAX, Said, StatementProof},
 };
 use serde_json::json;
 
@@ -15,6 +16,9 @@ use crate::{
     args::{Output, ProofArgs, ProofCommand},
     client::Client,
 };
+
+/// What names a statement instead of an event; a host of that name is named by its id.
+const STATEMENT: &str = "statement:";
 
 /// Fetches or checks.
 pub(crate) fn run(
@@ -28,16 +32,26 @@ pub(crate) fn run(
         (None, Some(event)) => fetch(&client()?, event, args.file.as_deref(), world),
         (None, None) => Err(Failure::Usage {
             cause: "no event was named".into(),
-            remedy: "write hostledger proof <host>:<event>, or hostledger proof check FILE --vkey FILE"
+            remedy: "write hostledger proof <host>:<event>, hostledger proof statement:<number>, or hostledger proof check FILE --vkey FILE"
                 .into(),
         }),
     }
 }
 
 fn fetch(client: &Client, event: &str, file: Option<&Path>, world: &mut World<'_>) -> Result<Exit, Failure> {
-    let bytes = client.bytes("proof", &vec![("event", event.to_owned())])?;
     // What cannot be decoded would fail the check later, when the collector may be gone.
-    EventProof::decode(&bytes).map_err(|error| Failure::Answer(error.to_string()))?;
+    let bytes = match event.strip_prefix(STATEMENT) {
+        Some(number) => {
+            let bytes = client.bytes("proof", &vec![("statement", number.to_owned())])?;
+            StatementProof::decode(&bytes).map_err(|error| Failure::Answer(error.to_string()))?;
+            bytes
+        }
+        None => {
+            let bytes = client.bytes("proof", &vec![("event", event.to_owned())])?;
+            EventProof::decode(&bytes).map_err(|error| Failure::Answer(error.to_string()))?;
+            bytes
+        }
+    };
     match file {
         Some(path) if path == Path::new("-") => world.out.write_all(&bytes)?,
         file => {
@@ -57,19 +71,16 @@ fn fetch(client: &Client, event: &str, file: Option<&Path>, world: &mut World<'_
 
 fn check(file: &Path, vkey: &Path, output: Output, world: &mut World<'_>) -> Result<Exit, Failure> {
     let key = read_key(vkey)?;
-    let bytes = read_file(file, PROOF_BYTES_MAX as u64)?;
+    let bytes = read_file(file, PROOF_BYTES_MAX.max(STATEMENT_PROOF_BYTES_MAX) as u64)?;
+    if StatementProof::begins(&bytes) {
+        return match statement::check(&bytes, &key) {
+            Ok(proven) => show_statement(&proven, output, world),
+            Err(fault) => not_proven(&fault.to_string(), output, world),
+        };
+    }
     let proven = match proof::check(&bytes, &key) {
         Ok(proven) => proven,
-        Err(fault) => {
-            match output {
-                Output::Json | Output::Jsonl => {
-                    let said = json!({ "proven": false, "fault": fault.to_string() });
-                    writeln!(world.out, "{said}")?;
-                }
-                Output::Table | Output::Wide => writeln!(world.out, "NOT PROVEN: {fault}")?,
-            }
-            return Ok(Exit::Tampered);
-        }
+        Err(fault) => return not_proven(&fault.to_string(), output, world),
     };
     let event = Event::decode(&proven.event);
     match output {
@@ -84,6 +95,71 @@ fn check(file: &Path, vkey: &Path, output: Output, world: &mut World<'_>) -> Res
             writeln!(world.out, "{said}")?;
         }
         Output::Table | Output::Wide => lines(&proven, event.as_ref().ok(), world)?,
+    }
+    Ok(Exit::Fine)
+}
+
+fn not_proven(fault: &str, output: Output, world: &mut World<'_>) -> Result<Exit, Failure> {
+    match output {
+        Output::Json | Output::Jsonl => {
+            let said = json!({ "proven": false, "fault": fault });
+            writeln!(world.out, "{said}")?;
+        }
+        Output::Table | Output::Wide => writeln!(world.out, "NOT PROVEN: {fault}")?,
+    }
+    Ok(Exit::Tampered)
+}
+
+/// A proven statement is the collector's word; an equivocation in it is judged by what the host signed, and a
+/// statement that fails there is no proof of anything.
+fn show_statement(proven: &ProvenStatement, output: Output, world: &mut World<'_>) -> Result<Exit, Failure> {
+    let fields = proven.statement.fields();
+    let evidence = match &fields.said {
+        Said::Equivocation(equivocation) => Some(equivocation.check()),
+        _ => None,
+    };
+    if let Some(Err(fault)) = evidence {
+        let text = format!("the ledger holds an accusation that proves nothing: {fault}");
+        return not_proven(&text, output, world);
+    }
+    let checkpoint = &proven.checkpoint;
+    match output {
+        Output::Json | Output::Jsonl => {
+            let said = json!({
+                "proven": true, "statement": fields.number, "leaf": proven.leaf,
+                "at": Moment(fields.at), "signer": fields.signer,
+                "checkpoint": { "origin": checkpoint.origin, "size": checkpoint.size,
+                                "root": checkpoint.root },
+                "said": fields.said, "proven_by_host": evidence.is_some(),
+            });
+            writeln!(world.out, "{said}")?;
+        }
+        Output::Table | Output::Wide => {
+            let out = &mut *world.out;
+            writeln!(out, "proven: ledger {}", checkpoint.origin)?;
+            writeln!(
+                out,
+                "  stated as number {} at {} by its own clock",
+                fields.number,
+                Moment(fields.at)
+            )?;
+            writeln!(
+                out,
+                "  and holds that statement as leaf {} of {}",
+                proven.leaf, checkpoint.size
+            )?;
+            writeln!(out, "  under root {}", checkpoint.root)?;
+            if let Some(host) = fields.said.host() {
+                writeln!(out, "host {host}:")?;
+            }
+            writeln!(out, "{}", fields.said)?;
+            if evidence.is_some() {
+                writeln!(
+                    out,
+                    "both headers in it are signed by that host: this needs nobody else's word"
+                )?;
+            }
+        }
     }
     Ok(Exit::Fine)
 }

@@ -87,6 +87,7 @@ fn as_lines(found: &Audit, sound: bool, key_given: bool, world: &mut World<'_>) 
         found.hosts.values().map(|chain| chain.batches).sum::<u64>(),
         found.hosts.values().map(|chain| chain.events).sum::<u64>()
     )?;
+    writeln!(out, "statements  {} of the collector", found.statements)?;
     if !key_given {
         writeln!(
             out,
@@ -117,6 +118,7 @@ fn as_json(found: &Audit, sound: bool, output: Output, world: &mut World<'_>) ->
         "checked": {
             "leaves": report.counts.leaves, "groups": report.counts.groups,
             "resources": report.counts.resources, "bytes": report.counts.bytes,
+            "statements": found.statements,
             "hosts": found.hosts.iter().map(|(host, chain)| json!({
                 "host": host, "batches": chain.batches, "events": chain.events,
             })).collect::<Vec<_>>(),

@@ -15,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use common::event::Kind;
+use common::{event::Kind, ids::StatementNumber};
 use tokio::sync::Semaphore;
 
 use self::params::Params;
@@ -181,16 +181,22 @@ async fn timeline(State(api): State<Api>, raw: RawQuery) -> Response {
 
 async fn proof(State(api): State<Api>, raw: RawQuery) -> Response {
     let proof = api
-        .run(raw, |query, params| {
-            let event = params.required("event")?;
-            params.finish()?;
-            query.proof(&event)
+        .run(raw, |query, params| match params.number("statement")? {
+            Some(number) => {
+                params.finish()?;
+                Ok(query.statement_proof(StatementNumber(number))?.encode())
+            }
+            None => {
+                let event = params.required("event")?;
+                params.finish()?;
+                Ok(query.proof(&event)?.encode())
+            }
         })
         .await;
     match proof {
         Ok(proof) => {
             let text = HeaderValue::from_static("text/plain; charset=utf-8");
-            ([(header::CONTENT_TYPE, text)], proof.encode()).into_response()
+            ([(header::CONTENT_TYPE, text)], proof).into_response()
         }
         Err(error) => refuse(&error),
     }

@@ -53,6 +53,12 @@ impl Params {
             .collect()
     }
 
+    pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>, QueryError> {
+        let text = self.one(name)?;
+        text.map(|text| text.parse().map_err(|_| bad(format!("`{name}` is no number"))))
+            .transpose()
+    }
+
     pub(super) fn required(&mut self, name: &str) -> Result<String, QueryError> {
         self.one(name)?.ok_or_else(|| bad(format!("`{name}` is missing")))
     }

@@ -116,6 +116,7 @@ fn to_json(audit: &Audit) -> serde_json::Value {
         "resources": report.counts.resources,
         "bytes": report.counts.bytes,
         "hosts": hosts,
+        "statements": audit.statements,
         "faults": faults,
         "faults_dropped": report.faults_dropped,
         "notes": report.notes,
@@ -145,6 +146,7 @@ fn to_text(audit: &Audit) -> String {
             chain.batches, chain.events
         ));
     }
+    lines.push(format!("statements of the collector: {}", audit.statements));
     let counts = &report.counts;
     lines.push(format!(
         "{}: {} leaves in {} groups, {} tiles and bundles, {} bytes checked",

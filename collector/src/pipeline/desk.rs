@@ -243,7 +243,7 @@ impl Desk {
     }
 
     pub(super) fn count_stored(&self, group: &Group) {
-        for batch in &group.batches {
+        for batch in group.batches() {
             let fields = batch.header().fields();
             self.metrics.batches_stored.add(1);
             self.metrics.events_stored.add(u64::from(fields.event_count));

@@ -120,6 +120,7 @@ pub fn start(
     let Recovery {
         ledger,
         chains,
+        last_statement,
         epoch,
         ..
     } = recovery;
@@ -134,6 +135,14 @@ pub fn start(
                 cause: fault.to_string(),
             }));
         }
+    }
+    if let Some(statement) = &last_statement
+        && let Err(fault) = sequencer.restore_statement(statement)
+    {
+        return Err(PipelineError::Failed(SequencerFailed {
+            step: "recovery",
+            cause: fault.to_string(),
+        }));
     }
     metrics.leaves.set(reader.leaves());
     metrics.published_size.set(published);
@@ -245,11 +254,11 @@ impl Pipeline {
     fn commit(&mut self, at: BootNanos, group: Group) {
         let begun = Instant::now();
         let entries: Vec<Entry<'_>> = group
-            .batches
+            .entries
             .iter()
-            .map(|batch| Entry {
-                header: batch.header().bytes(),
-                body: batch.body(),
+            .map(|entry| Entry {
+                header: entry.entry(),
+                body: entry.body(),
             })
             .collect();
         let result = self.ledger.append_group(&entries);
@@ -259,11 +268,11 @@ impl Pipeline {
             Ok(first) => {
                 self.metrics.groups.add(1);
                 self.desk.count_stored(&group);
-                self.metrics.leaves.set(first.0 + group.batches.len() as u64);
+                self.metrics.leaves.set(first.0 + group.entries.len() as u64);
                 Ok(first)
             }
             Err(error) => {
-                tracing::error!(%error, batches = group.batches.len(), "group not committed");
+                tracing::error!(%error, entries = group.entries.len(), "group not committed");
                 Err((step_error(error), group))
             }
         };

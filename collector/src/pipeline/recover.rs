@@ -7,8 +7,10 @@ use std::{path::PathBuf, sync::Arc, thread, time::Instant};
 
 use common::{
     batch::{BadHeader, ChainFault, UnverifiedHeader, VerifiedHeader},
-    ids::HostId,
+    entry::UnverifiedEntry,
+    ids::{HostId, Sequence},
     note::{KeyError, SignerKey},
+    statement::{BadStatement, StatementFault, UnverifiedStatement, VerifiedStatement},
 };
 use ledger::{
     EntryFacts, Ledger, Local, OpenError, PublishError, ReadError, Recovered, storage::OpenLocalError,
@@ -31,6 +33,10 @@ pub struct Recovery {
     pub found: Recovered,
     /// The last header of every host.
     pub chains: Vec<VerifiedHeader>,
+    /// The last statement.
+    pub last_statement: Option<VerifiedStatement>,
+    /// The ledger's key, which signs statements as well.
+    pub signer: SignerKey,
     /// Monotonic time counts from here.
     pub epoch: Instant,
 }
@@ -69,6 +75,12 @@ pub enum RecoverError {
         /// What is wrong.
         cause: BadHeader,
     },
+    /// A stored statement cannot be read.
+    #[error("last statement: {0}")]
+    Statement(#[from] BadStatement),
+    /// A stored statement does not verify: the ledger was altered.
+    #[error("last statement: {0}")]
+    Statements(#[from] StatementFault),
     /// A stored header does not verify: the ledger was altered.
     #[error("last header of host {host}: {cause}")]
     Chain {
@@ -79,16 +91,28 @@ pub enum RecoverError {
     },
 }
 
-/// What the ledger's index keeps of a header.
+/// What the ledger's index keeps of an entry.
 #[must_use]
-pub fn describe(header: &[u8]) -> Option<EntryFacts> {
-    let parsed = UnverifiedHeader::parse(header).ok()?;
-    let fields = parsed.claimed();
-    Some(EntryFacts {
-        host: fields.host,
-        sequence: fields.sequence,
-        from_wall: fields.from_wall,
-        until_wall: fields.until_wall,
+pub fn describe(entry: &[u8]) -> Option<EntryFacts> {
+    Some(match UnverifiedEntry::parse(entry).ok()? {
+        UnverifiedEntry::Batch(header) => {
+            let fields = header.claimed();
+            EntryFacts {
+                host: fields.host,
+                sequence: fields.sequence,
+                from_wall: fields.from_wall,
+                until_wall: fields.until_wall,
+            }
+        }
+        UnverifiedEntry::Statement(statement) => {
+            let fields = statement.claimed();
+            EntryFacts {
+                host: HostId::COLLECTOR,
+                sequence: Sequence(fields.number.0),
+                from_wall: fields.at,
+                until_wall: fields.at,
+            }
+        }
     })
 }
 
@@ -99,7 +123,7 @@ pub fn recover(layout: &Layout) -> Result<Recovery, RecoverError> {
     let text = files::read_text(&path, KEY_BYTES_MAX)?;
     let signer = SignerKey::parse(text.trim()).map_err(|cause| RecoverError::Key { path, cause })?;
     let storage = Local::open_writer(&layout.ledger())?;
-    let (mut ledger, mut found) = Ledger::open(Arc::new(storage), signer, describe)?;
+    let (mut ledger, mut found) = Ledger::open(Arc::new(storage), signer.clone(), describe)?;
     while !found.published {
         match ledger.integrate_and_publish() {
             Ok(_) => found.published = true,
@@ -121,10 +145,19 @@ pub fn recover(layout: &Layout) -> Result<Recovery, RecoverError> {
         let verified = VerifiedHeader::alone(parsed).map_err(|cause| RecoverError::Chain { host, cause })?;
         chains.push(verified);
     }
+    let last_statement = match reader.host_head(&HostId::COLLECTOR) {
+        Some(record) => {
+            let parsed = UnverifiedStatement::parse(&reader.header(record.leaf)?)?;
+            Some(VerifiedStatement::alone(parsed, signer.verifier())?)
+        }
+        None => None,
+    };
     Ok(Recovery {
         ledger,
         found,
         chains,
+        last_statement,
+        signer,
         epoch,
     })
 }

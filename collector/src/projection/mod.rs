@@ -9,6 +9,7 @@ mod entries;
 mod fold;
 mod follow;
 mod snapshots;
+mod statements;
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +19,8 @@ use std::{
 
 use common::{
     answer::Span,
-    batch::{BodyView, UnverifiedHeader},
+    batch::BodyView,
+    entry::UnverifiedEntry,
     ids::{HostId, LeafIndex, WallNanos},
 };
 
@@ -27,6 +29,7 @@ pub use self::{
     entries::{Entries, EntryError},
     fold::{Folded, StateError},
     follow::{Follower, follow},
+    statements::{StatementRecord, Statements},
 };
 
 /// A snapshot is taken once this many events were folded since the last one.
@@ -49,7 +52,8 @@ pub struct Projection {
 struct Chains {
     indexed: u64,
     hosts: BTreeMap<HostId, Chain>,
-    /// Leaves that are no batch header, or whose header continues no chain.
+    statements: Statements,
+    /// Leaves that are no entry this build knows, or that continue no chain.
     other_leaves: u64,
 }
 
@@ -88,26 +92,26 @@ impl Projection {
         let mut next = self.read(|chains| chains.indexed);
         while next < self.entries.size() {
             let leaf = LeafIndex(next);
-            let header = self.entries.header(leaf)?;
-            let header = UnverifiedHeader::parse(&header).ok();
-            let body = match &header {
+            let entry = UnverifiedEntry::parse(&self.entries.header(leaf)?).ok();
+            let body = match &entry {
                 // A body that cannot be read is named when an answer needs it; the rest must go on.
-                Some(header) if header.claimed().event_count > 0 => {
+                Some(UnverifiedEntry::Batch(header)) if header.claimed().event_count > 0 => {
                     self.entries.body(leaf).unwrap_or_default()
                 }
                 _ => Vec::new(),
             };
             let view = BodyView::parse(&body).ok();
             let mut chains = self.chains.write().unwrap_or_else(PoisonError::into_inner);
-            match header {
-                Some(header) => {
-                    let host = header.claimed().host;
-                    let chain = chains.hosts.entry(host).or_default();
-                    if !chain.push(leaf, &header, view.as_ref()) {
-                        chains.other_leaves += 1;
-                    }
+            let placed = match entry {
+                Some(UnverifiedEntry::Batch(header)) => {
+                    let chain = chains.hosts.entry(header.claimed().host).or_default();
+                    chain.push(leaf, &header, view.as_ref())
                 }
-                None => chains.other_leaves += 1,
+                Some(UnverifiedEntry::Statement(statement)) => chains.statements.push(leaf, &statement),
+                None => false,
+            };
+            if !placed {
+                chains.other_leaves += 1;
             }
             next += 1;
             chains.indexed = next;
@@ -137,6 +141,11 @@ impl Projection {
     /// Looks at a host's chain; `None` for a host without batches. Queries are short: writers wait.
     pub fn chain<T>(&self, host: &HostId, look: impl FnOnce(&Chain) -> T) -> Option<T> {
         self.read(|chains| chains.hosts.get(host).map(look))
+    }
+
+    /// Looks at the collector's statements. Queries are short: writers wait.
+    pub fn statements<T>(&self, look: impl FnOnce(&Statements) -> T) -> T {
+        self.read(|chains| look(&chains.statements))
     }
 
     /// The last instant watched on a host.

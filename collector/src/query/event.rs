@@ -1,9 +1,10 @@
-//! The proof of one event.
+//! The proofs of one event and of one statement.
 
 use common::{
-    ids::{EventIndex, HostId},
+    ids::{EventIndex, HostId, StatementNumber},
     merkle::inclusion_proof,
     proof::EventProof,
+    statement::StatementProof,
 };
 
 use super::{Query, QueryError};
@@ -31,6 +32,23 @@ impl Query {
             path,
             header: header.bytes().to_vec(),
             receipt: self.projection.entries().receipt(span.leaf)?,
+        })
+    }
+
+    /// The proof file of a statement of the collector.
+    pub fn statement_proof(&self, number: StatementNumber) -> Result<StatementProof, QueryError> {
+        let found = self
+            .projection
+            .statements(|statements| statements.get(number).copied());
+        let Some(record) = found else {
+            return Err(QueryError::NotFound(format!(
+                "there is no statement {number} in the ledger"
+            )));
+        };
+        let entries = self.projection.entries();
+        Ok(StatementProof {
+            statement: entries.header(record.leaf)?,
+            receipt: entries.receipt(record.leaf)?,
         })
     }
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// First bytes of every header.
-const MAGIC: &[u8; 4] = b"HLBH";
+pub(crate) const MAGIC: &[u8; 4] = b"HLBH";
 /// The format written today.
 const FORMAT_VERSION: u16 = 1;
 /// Domain separation: what is signed is this prefix followed by the header without its signature.

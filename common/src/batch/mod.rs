@@ -8,6 +8,7 @@ mod body;
 mod chain;
 mod header;
 
+pub(crate) use self::header::MAGIC;
 pub use self::{
     body::{BodyFault, BodyView, Damage, VerifiedBody, body_bytes_for, encode_body},
     chain::{ChainFault, ChainHead, VerifiedHeader},

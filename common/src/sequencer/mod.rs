@@ -1,11 +1,14 @@
 //! The sequencer: the collector's decisions on which batches enter the ledger, in which order, and when.
 //!
 //! Pipeline: *sequence* (group commit; durable, then acknowledged), *integrate and publish* (tiles,
-//! checkpoint; then receipts). Owns every host's chain head. One commit or publication is under way at a
-//! time. Refuses to go on once an outcome is unknown: the process restarts, and recovery reads what the
+//! checkpoint; then receipts). Owns every host's chain head, and where the collector's own statements stand:
+//! these wait in the same queue and enter the same groups. One commit or publication is under way at a time. Refuses to go on once an outcome is unknown: the process restarts, and recovery reads what the
 //! ledger really holds. Storage is the driver's: it carries out a [`Step`] and answers.
 
 mod check;
+mod config;
+mod group;
+mod reject;
 
 use alloc::{
     boxed::Box,
@@ -15,42 +18,22 @@ use alloc::{
     vec::Vec,
 };
 
-pub use self::check::{CheckedBatch, check_batch, refusal_of};
+pub use self::{
+    check::{CheckedBatch, check_batch, refusal_of},
+    config::SequencerConfig,
+    group::{Admitted, Group},
+    reject::Rejected,
+};
+use self::{
+    group::Committing,
+    reject::{equivocation, rejected},
+};
 use crate::{
     batch::{ChainFault, ChainHead, VerifiedHeader},
-    ids::{BootNanos, Hash, HostId, LeafIndex, Sequence},
-    session::{Refusal, RefusalCode},
+    ids::{BootNanos, Hash, HostId, LeafIndex, Sequence, StatementNumber},
+    session::RefusalCode,
+    statement::{StatementChain, StatementFault, VerifiedStatement},
 };
-
-/// How to group. Times in nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SequencerConfig {
-    /// A group is committed once its headers and bodies reach this, bytes.
-    pub group_bytes: u64,
-    /// A group is committed once it has this many batches.
-    pub group_batches: usize,
-    /// A group is committed once its first batch waited this long.
-    pub group_wait_ns: u64,
-    /// A checkpoint is published at most this often.
-    pub publish_ns: u64,
-    /// Batches that wait for a commit take at most this much, bytes; then agents are told to come back.
-    pub waiting_bytes_max: u64,
-    /// How long to wait when no space is left.
-    pub retry_ns: u64,
-}
-
-impl Default for SequencerConfig {
-    fn default() -> Self {
-        Self {
-            group_bytes: 8 * 1024 * 1024,
-            group_batches: 1024,
-            group_wait_ns: 5_000_000,
-            publish_ns: 500_000_000,
-            waiting_bytes_max: 256 * 1024 * 1024,
-            retry_ns: 1_000_000_000,
-        }
-    }
-}
 
 /// Work for the ledger, one step at a time.
 #[derive(Debug)]
@@ -59,13 +42,6 @@ pub enum Step {
     Commit(Group),
     /// Integrate what was appended and publish a checkpoint; answer with [`Sequencer::handle_publish`].
     Publish,
-}
-
-/// Batches to be appended together, in order.
-#[derive(Debug)]
-pub struct Group {
-    /// The batches.
-    pub batches: Vec<CheckedBatch>,
 }
 
 /// How a step ended.
@@ -87,17 +63,6 @@ pub enum Admission {
     /// A batch of that sequence is durable. Read its header from the ledger and ask
     /// [`Sequencer::judge_stored`] about this one.
     Lookup(Box<CheckedBatch>),
-}
-
-/// Why a batch was not admitted, with what an auditor needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejected {
-    /// What the agent is told.
-    pub refusal: Refusal,
-    /// The signed header that cannot stand beside what is held; empty where it proves nothing.
-    pub offending: Vec<u8>,
-    /// The signed header that it contradicts; empty where none is at hand.
-    pub held: Vec<u8>,
 }
 
 /// The commit of a group whose outcome is unknown, or a publication's: the process must end and restart
@@ -125,7 +90,7 @@ struct Chain {
 #[derive(Debug)]
 enum UnderWay {
     Nothing,
-    Commit(Vec<(HostId, Sequence, Hash, Vec<u8>)>),
+    Commit(Vec<Committing>),
     Publish,
 }
 
@@ -134,15 +99,18 @@ enum UnderWay {
 pub struct Sequencer {
     config: SequencerConfig,
     chains: BTreeMap<HostId, Chain>,
-    waiting: VecDeque<CheckedBatch>,
+    /// Behind the last statement admitted.
+    statements: StatementChain,
+    waiting: VecDeque<Admitted>,
     waiting_bytes: u64,
     waiting_since: BootNanos,
     under_way: UnderWay,
     retry_at: Option<BootNanos>,
-    unpublished: VecDeque<(LeafIndex, HostId, Sequence)>,
+    unpublished: VecDeque<(LeafIndex, Option<(HostId, Sequence)>)>,
     published_size: u64,
     published_at: BootNanos,
     stored: VecDeque<(HostId, Sequence)>,
+    stated: VecDeque<StatementNumber>,
     published: VecDeque<(HostId, Sequence)>,
     failed: Option<SequencerFailed>,
 }
@@ -155,6 +123,7 @@ impl Sequencer {
         Self {
             config,
             chains: BTreeMap::new(),
+            statements: StatementChain::default(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             waiting_since: now,
@@ -164,6 +133,7 @@ impl Sequencer {
             published_size,
             published_at: now,
             stored: VecDeque::new(),
+            stated: VecDeque::new(),
             published: VecDeque::new(),
             failed: None,
         }
@@ -180,6 +150,21 @@ impl Sequencer {
         };
         self.chains.insert(chain.tip.host, chain);
         Ok(())
+    }
+
+    /// Takes the last statement of a recovered ledger (or all of them, in order).
+    ///
+    /// # Errors
+    /// It is the last that can be numbered.
+    pub fn restore_statement(&mut self, statement: &VerifiedStatement) -> Result<(), StatementFault> {
+        self.statements = StatementChain::after(statement)?;
+        Ok(())
+    }
+
+    /// Where the collector's chain stands behind the last statement admitted: the next one is written there.
+    #[must_use]
+    pub fn statements(&self) -> &StatementChain {
+        &self.statements
     }
 
     /// Where a host's durable chain stands: the sequence awaited, the hash before it, and the first batch
@@ -259,12 +244,32 @@ impl Sequencer {
                 );
             }
         }
+        self.enqueue(now, Admitted::Batch(batch));
+        Ok(Admission::Accepted)
+    }
+
+    /// Takes a statement written at [`Self::statements`] into the queue; [`Self::poll_stated`] will name it.
+    /// Statements are few and small: whoever makes them bounds them, so that none is turned away for want of
+    /// room where batches are.
+    ///
+    /// # Errors
+    /// It is not the next one, which is the caller's fault; the chain stays as it was.
+    pub fn admit_statement(
+        &mut self,
+        now: BootNanos,
+        statement: VerifiedStatement,
+    ) -> Result<(), StatementFault> {
+        self.statements.follow(&statement)?;
+        self.enqueue(now, Admitted::Statement(statement));
+        Ok(())
+    }
+
+    fn enqueue(&mut self, now: BootNanos, entry: Admitted) {
         if self.waiting.is_empty() {
             self.waiting_since = now;
         }
-        self.waiting_bytes += batch.bytes();
-        self.waiting.push_back(batch);
-        Ok(Admission::Accepted)
+        self.waiting_bytes += entry.bytes();
+        self.waiting.push_back(entry);
     }
 
     /// After [`Admission::Lookup`]: whether the batch is the one that is stored. `Ok` means it is, and is to
@@ -316,18 +321,14 @@ impl Sequencer {
         match result {
             Ok(first) => {
                 self.retry_at = None;
-                for (leaf, (host, sequence, hash, _)) in (first.0..).zip(committed) {
-                    self.unpublished.push_back((LeafIndex(leaf), host, sequence));
-                    if let Some(chain) = self.chains.get_mut(&host) {
-                        chain.durable = (Sequence(sequence.0.saturating_add(1)), hash);
-                    }
-                    announce(&mut self.stored, host, sequence);
+                for (leaf, entry) in (first.0..).map(LeafIndex).zip(committed) {
+                    self.durable(leaf, &entry);
                 }
             }
             Err((StepError::NoSpace, group)) => {
-                self.waiting_bytes += group.batches.iter().map(CheckedBatch::bytes).sum::<u64>();
-                for batch in group.batches.into_iter().rev() {
-                    self.waiting.push_front(batch);
+                self.waiting_bytes += group.entries.iter().map(Admitted::bytes).sum::<u64>();
+                for entry in group.entries.into_iter().rev() {
+                    self.waiting.push_front(entry);
                 }
                 self.retry_at = Some(BootNanos(now.0.saturating_add(self.config.retry_ns)));
             }
@@ -336,6 +337,24 @@ impl Sequencer {
                     step: "commit",
                     cause,
                 });
+            }
+        }
+    }
+
+    fn durable(&mut self, leaf: LeafIndex, entry: &Committing) {
+        match entry {
+            Committing::Batch {
+                host, sequence, hash, ..
+            } => {
+                self.unpublished.push_back((leaf, Some((*host, *sequence))));
+                if let Some(chain) = self.chains.get_mut(host) {
+                    chain.durable = (Sequence(sequence.0.saturating_add(1)), *hash);
+                }
+                announce(&mut self.stored, *host, *sequence);
+            }
+            Committing::Statement(number) => {
+                self.unpublished.push_back((leaf, None));
+                self.stated.push_back(*number);
             }
         }
     }
@@ -351,9 +370,10 @@ impl Sequencer {
                 self.retry_at = None;
                 self.published_at = now;
                 self.published_size = size;
-                while let Some((_, host, sequence)) =
-                    self.unpublished.pop_front_if(|(leaf, ..)| leaf.0 < size)
-                {
+                while let Some((_, batch)) = self.unpublished.pop_front_if(|(leaf, _)| leaf.0 < size) {
+                    let Some((host, sequence)) = batch else {
+                        continue;
+                    };
                     let before = Sequence(sequence.0.saturating_add(1));
                     if let Some(chain) = self.chains.get_mut(&host) {
                         chain.published_before = before;
@@ -378,6 +398,11 @@ impl Sequencer {
         self.stored.pop_front()
     }
 
+    /// A statement that became durable, in order.
+    pub fn poll_stated(&mut self) -> Option<StatementNumber> {
+        self.stated.pop_front()
+    }
+
     /// A host and the first of its batches that the published checkpoint does not cover.
     pub fn poll_published(&mut self) -> Option<(HostId, Sequence)> {
         self.published.pop_front()
@@ -399,16 +424,14 @@ impl Sequencer {
     }
 
     fn take_group(&mut self) -> Group {
-        let mut group = Group { batches: Vec::new() };
+        let mut group = Group { entries: Vec::new() };
         let mut summary = Vec::new();
         let mut bytes = 0;
-        while let Some(batch) = self.waiting.pop_front() {
-            let fields = batch.header().fields();
-            let header = batch.header().bytes().to_vec();
-            summary.push((fields.host, fields.sequence, batch.header().hash(), header));
-            bytes += batch.bytes();
-            group.batches.push(batch);
-            if bytes >= self.config.group_bytes || group.batches.len() >= self.config.group_batches {
+        while let Some(entry) = self.waiting.pop_front() {
+            summary.push(Committing::of(&entry));
+            bytes += entry.bytes();
+            group.entries.push(entry);
+            if bytes >= self.config.group_bytes || group.entries.len() >= self.config.group_batches {
                 break;
             }
         }
@@ -419,20 +442,30 @@ impl Sequencer {
 
     /// Hash and bytes of the header that waits under this sequence.
     fn find_waiting(&self, host: &HostId, sequence: Sequence) -> Option<(Hash, &[u8])> {
-        let waiting = self.waiting.iter().map(CheckedBatch::header).find(|header| {
-            let fields = header.fields();
-            fields.host == *host && fields.sequence == sequence
-        });
+        let waiting = self
+            .waiting
+            .iter()
+            .filter_map(Admitted::batch)
+            .map(CheckedBatch::header)
+            .find(|header| {
+                let fields = header.fields();
+                fields.host == *host && fields.sequence == sequence
+            });
         if let Some(header) = waiting {
             return Some((header.hash(), header.bytes()));
         }
         let UnderWay::Commit(committing) = &self.under_way else {
             return None;
         };
-        committing
-            .iter()
-            .find(|row| row.0 == *host && row.1 == sequence)
-            .map(|row| (row.2, row.3.as_slice()))
+        committing.iter().find_map(|entry| match entry {
+            Committing::Batch {
+                host: of,
+                sequence: at,
+                hash,
+                header,
+            } if of == host && *at == sequence => Some((*hash, header.as_slice())),
+            _ => None,
+        })
     }
 }
 
@@ -441,23 +474,6 @@ fn announce(queue: &mut VecDeque<(HostId, Sequence)>, host: HostId, sequence: Se
     match queue.back_mut() {
         Some(last) if last.0 == host => last.1 = sequence,
         _ => queue.push_back((host, sequence)),
-    }
-}
-
-fn rejected(code: RefusalCode, sequence: Sequence, text: &str) -> Rejected {
-    Rejected {
-        refusal: Refusal::fatal(code, Some(sequence), text),
-        offending: Vec::new(),
-        held: Vec::new(),
-    }
-}
-
-fn equivocation(sequence: Sequence, offending: &[u8], held: &[u8]) -> Rejected {
-    let text = format!("another batch {sequence} of this host is held: the host signed two");
-    Rejected {
-        refusal: Refusal::fatal(RefusalCode::Equivocation, Some(sequence), &text),
-        offending: offending.to_vec(),
-        held: held.to_vec(),
     }
 }
 

@@ -5,8 +5,12 @@ use alloc::{vec, vec::Vec};
 use super::*;
 use crate::{
     batch::UnverifiedHeader,
+    ids::WallNanos,
     journal::SealedBatch,
+    note::SignerKey,
+    statement::{Said, StatementFault},
     testing::{batches, host},
+    text::Text,
 };
 
 fn genesis() -> ChainHead {
@@ -51,7 +55,7 @@ fn a_group_waits_for_its_time_or_its_size() {
     assert_eq!(sequencer.poll_timeout(), Some(at(15)));
     assert_eq!(sequencer.admit(at(6), checked(&all[1])), Ok(Admission::Accepted));
     // Full: no waiting. One step at a time.
-    assert_eq!(group(sequencer.poll_step(at(6))).batches.len(), 2);
+    assert_eq!(group(sequencer.poll_step(at(6))).entries.len(), 2);
     assert_eq!(sequencer.admit(at(6), checked(&all[2])), Ok(Admission::Accepted));
     assert!(sequencer.poll_step(at(100)).is_none());
     assert_eq!(
@@ -162,11 +166,7 @@ fn no_space_keeps_the_group_in_order_and_tries_again() {
     assert!(sequencer.poll_step(at(50)).is_none());
     assert_eq!(sequencer.poll_timeout(), Some(at(51)));
     let again = group(sequencer.poll_step(at(51)));
-    let order: Vec<u64> = again
-        .batches
-        .iter()
-        .map(|b| b.header().fields().sequence.0)
-        .collect();
+    let order: Vec<u64> = again.batches().map(|b| b.header().fields().sequence.0).collect();
     assert_eq!(order, vec![0, 1]);
     sequencer.handle_commit(at(52), Ok(LeafIndex(0)));
     assert!(!sequencer.no_space());
@@ -220,4 +220,81 @@ fn a_restored_chain_continues_where_the_ledger_left_it() {
         Ok(Admission::Lookup(_))
     ));
     assert_eq!(sequencer.admit(at(0), checked(&all[2])), Ok(Admission::Accepted));
+}
+
+fn key() -> SignerKey {
+    SignerKey::from_seed("ledger.example/one", &[7; 32]).unwrap()
+}
+
+fn statement(sequencer: &Sequencer) -> VerifiedStatement {
+    let said = Said::HostEnrolled {
+        host: host(),
+        name: Text(b"web-1".to_vec()),
+        enrolled_at: WallNanos(1),
+    };
+    sequencer
+        .statements()
+        .write(said, WallNanos(2), 3, &key())
+        .unwrap()
+}
+
+#[test]
+fn statements_and_batches_share_a_group_in_the_order_they_came() {
+    let all = batches(&genesis(), 1, 0);
+    let mut sequencer = sequencer();
+    let first = statement(&sequencer);
+    sequencer.admit_statement(at(0), first.clone()).unwrap();
+    sequencer.admit(at(0), checked(&all[0])).unwrap();
+    let committed = group(sequencer.poll_step(at(0)));
+    let entries: Vec<&[u8]> = committed.entries.iter().map(Admitted::entry).collect();
+    assert_eq!(entries, [first.bytes(), all[0].header.bytes()]);
+    assert_eq!(
+        sequencer.poll_stated(),
+        None,
+        "nothing is stated before it is durable"
+    );
+    sequencer.handle_commit(at(1), Ok(LeafIndex(0)));
+    assert_eq!(sequencer.poll_stated(), Some(StatementNumber(0)));
+    assert_eq!(sequencer.poll_stored(), Some((host(), Sequence(0))));
+    assert!(matches!(sequencer.poll_step(at(200)), Some(Step::Publish)));
+    sequencer.handle_publish(at(200), Ok(2));
+    assert_eq!(sequencer.poll_published(), Some((host(), Sequence(1))));
+}
+
+#[test]
+fn statements_alone_are_committed_and_published() {
+    let mut sequencer = sequencer();
+    let first = statement(&sequencer);
+    sequencer.admit_statement(at(0), first.clone()).unwrap();
+    assert!(matches!(
+        sequencer.admit_statement(at(0), first.clone()),
+        Err(StatementFault::Number { .. })
+    ));
+    assert_eq!(sequencer.poll_timeout(), Some(at(10)));
+    let full = group(sequencer.poll_step(at(10)));
+    sequencer.handle_commit(at(11), Err((StepError::NoSpace, full)));
+    let second = statement(&sequencer);
+    sequencer.admit_statement(at(12), second.clone()).unwrap();
+    let again = group(sequencer.poll_step(at(100)));
+    let entries: Vec<&[u8]> = again.entries.iter().map(Admitted::entry).collect();
+    assert_eq!(
+        entries,
+        [first.bytes(), second.bytes()],
+        "a full disk keeps the order"
+    );
+    sequencer.handle_commit(at(101), Ok(LeafIndex(0)));
+    assert!(matches!(sequencer.poll_step(at(200)), Some(Step::Publish)));
+}
+
+#[test]
+fn restored_statements_continue_where_the_ledger_left_them() {
+    let mut before = sequencer();
+    let first = statement(&before);
+    before.admit_statement(at(0), first.clone()).unwrap();
+    let mut restored = Sequencer::new(config(), 1, at(0));
+    restored.restore_statement(&first).unwrap();
+    assert_eq!(restored.statements(), before.statements());
+    let next = statement(&restored);
+    assert_eq!(next.fields().number, StatementNumber(1));
+    assert_eq!(next.fields().previous, first.hash());
 }

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod folding;
+mod statements;
 
 use std::sync::Arc;
 

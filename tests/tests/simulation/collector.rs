@@ -4,10 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use common::{
     batch::{UnverifiedHeader, VerifiedHeader},
-    ids::{BootNanos, HostId, LeafIndex, Sequence},
+    entry::UnverifiedEntry,
+    ids::{BootNanos, HostId, LeafIndex, Sequence, WallNanos},
     note::SignerKey,
     sequencer::{Group, Sequencer, SequencerConfig, Step, StepError},
     session::{CollectorConfig, Proven, Receipts, Window},
+    statement::{Said, StatementChain, UnverifiedStatement, VerifiedStatement},
+    text::Text,
 };
 use ledger::{
     AppendError, Entry, EntryFacts, Ledger, Memory, PublishError,
@@ -28,8 +31,18 @@ pub(crate) struct Collector {
 }
 
 /// Reads what the ledger's index keeps.
-fn describe(header: &[u8]) -> Option<EntryFacts> {
-    let header = UnverifiedHeader::parse(header).ok()?;
+fn describe(entry: &[u8]) -> Option<EntryFacts> {
+    let header = match UnverifiedEntry::parse(entry).ok()? {
+        UnverifiedEntry::Batch(header) => header,
+        UnverifiedEntry::Statement(statement) => {
+            return Some(EntryFacts {
+                host: HostId::COLLECTOR,
+                sequence: Sequence(statement.claimed().number.0),
+                from_wall: statement.claimed().at,
+                until_wall: statement.claimed().at,
+            });
+        }
+    };
     let fields = header.claimed();
     Some(EntryFacts {
         host: fields.host,
@@ -82,6 +95,17 @@ impl Collector {
             let header = VerifiedHeader::alone(header).map_err(|e| e.to_string())?;
             sequencer.restore(&header).map_err(|e| e.to_string())?;
         }
+        if let Some(last) = reader.host_head(&HostId::COLLECTOR) {
+            let last = reader.header(last.leaf).map_err(|e| e.to_string())?;
+            let last = UnverifiedStatement::parse(&last).map_err(|e| e.to_string())?;
+            let last = VerifiedStatement::alone(last, self.signer.verifier()).map_err(|e| e.to_string())?;
+            sequencer.restore_statement(&last).map_err(|e| e.to_string())?;
+        }
+        // Each life says something, so that statements meet every fault that batches meet.
+        let said = self.statement(sequencer.statements(), now)?;
+        sequencer
+            .admit_statement(BootNanos(now), said)
+            .map_err(|e| e.to_string())?;
         const SECOND: u64 = 1_000_000_000;
         let sessions = CollectorConfig {
             window: Window {
@@ -94,6 +118,17 @@ impl Collector {
         };
         self.running = Some((Intake::new(sessions, sequencer), ledger));
         Ok(())
+    }
+
+    fn statement(&self, chain: &StatementChain, now: u64) -> Result<VerifiedStatement, String> {
+        let said = Said::HostEnrolled {
+            host: HostId([1; 32]),
+            name: Text(format!("life {}", self.life).into_bytes()),
+            enrolled_at: WallNanos(now),
+        };
+        chain
+            .write(said, WallNanos(now), u64::MAX, &self.signer)
+            .map_err(|e| e.to_string())
     }
 
     /// Carries out a step on the ledger.
@@ -129,11 +164,11 @@ pub(crate) enum Outcome {
 
 fn commit(ledger: &mut Ledger, group: Group) -> Result<LeafIndex, (StepError, Group)> {
     let entries: Vec<Entry<'_>> = group
-        .batches
+        .entries
         .iter()
-        .map(|batch| Entry {
-            header: batch.header().bytes(),
-            body: batch.body(),
+        .map(|entry| Entry {
+            header: entry.entry(),
+            body: entry.body(),
         })
         .collect();
     match ledger.append_group(&entries) {

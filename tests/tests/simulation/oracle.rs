@@ -29,6 +29,7 @@ pub(crate) struct Oracle {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) leaves: u64,
+    pub(crate) statements: u64,
     pub(crate) events: u64,
     pub(crate) acknowledged: u64,
     pub(crate) trimmed: u64,
@@ -113,9 +114,10 @@ impl Oracle {
                 ));
             }
         }
-        let leaf_of = check_chains(&entries, &body_of)?;
+        let leaf_of = check_chains(&entries, key, &body_of)?;
         let mut held = Held {
             leaves: size,
+            statements: leaf_of.statements,
             events: leaf_of.events,
             checkpoints: self.roots.len() as u64,
             ..Held::default()
@@ -160,6 +162,7 @@ impl Oracle {
 struct Chains {
     batches: BTreeMap<(Digest32, u64), u64>,
     events: u64,
+    statements: u64,
 }
 
 struct ChainState {
@@ -174,16 +177,31 @@ struct ChainState {
 /// Walks the entries as an outsider would: signatures, gapless sequences and events, hashes, bodies.
 fn check_chains(
     entries: &[Vec<u8>],
+    ledger_key: &Digest32,
     body_of: &impl Fn(u64) -> Result<Vec<u8>, String>,
 ) -> Result<Chains, String> {
     let mut chains = BTreeMap::new();
     let mut out = Chains {
         batches: BTreeMap::new(),
         events: 0,
+        statements: 0,
     };
+    let mut stated = [0; 32];
     let mut events_seen = BTreeSet::new();
     for (leaf, header) in entries.iter().enumerate() {
         let at = |what: &str| format!("leaf {leaf}: {what}");
+        if &header[..4] == b"HLST" {
+            if number(header, 8) != out.statements || array(header, 32) != stated {
+                return Err(at("statements are not gapless"));
+            }
+            if array(header, 64) != *ledger_key || !body_of(leaf as u64)?.is_empty() {
+                return Err(at("not a statement of this ledger's key"));
+            }
+            check_signed(b"hostledger/statement/v1\n", header, ledger_key).map_err(at)?;
+            out.statements += 1;
+            stated = sha(&[header]);
+            continue;
+        }
         let host = array(header, 8);
         let key = array(header, 48);
         let state = chains.entry(host).or_insert_with(|| ChainState {
@@ -206,11 +224,7 @@ fn check_chains(
         if array(header, 136) != state.previous {
             return Err(at("previous hash does not fit"));
         }
-        let (signed, signature) = header.split_at(header.len() - 64);
-        let message = [b"hostledger/batch-header/v1\n", signed].concat();
-        VerifyingKey::from_bytes(&key)
-            .and_then(|key| key.verify_strict(&message, &Signature::from_slice(signature).unwrap()))
-            .map_err(|_| at("signature does not fit"))?;
+        check_signed(b"hostledger/batch-header/v1\n", header, &key).map_err(at)?;
         let first_of_run = header[7] & 1 != 0;
         let (from, until) = (number(header, 248), number(header, 256));
         if !first_of_run && (from != state.until || header[232..248] != state.boot) {
@@ -229,6 +243,19 @@ fn check_chains(
         };
     }
     Ok(out)
+}
+
+/// The last 64 bytes are a signature over the prefix and all bytes before them.
+fn check_signed(prefix: &[u8], entry: &[u8], key: &Digest32) -> Result<(), &'static str> {
+    let (signed, signature) = entry.split_at(entry.len() - 64);
+    VerifyingKey::from_bytes(key)
+        .and_then(|key| {
+            key.verify_strict(
+                &[prefix, signed].concat(),
+                &Signature::from_slice(signature).unwrap(),
+            )
+        })
+        .map_err(|_| "signature does not fit")
 }
 
 /// The body is the one signed, and no event was seen before.
