@@ -23,3 +23,4 @@ pub mod reasons;
 pub mod registry;
 pub mod service;
 pub mod stop;
+pub mod witness;

@@ -9,6 +9,7 @@ mod run;
 mod settings;
 mod status;
 mod verify;
+mod witness;
 
 use std::{
     io::{self, Write},
@@ -20,7 +21,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use common::ids::WallNanos;
 
-use crate::{config::ConfigError, layout::Layout};
+use crate::{config::ConfigError, layout::Layout, witness::BadSettings};
 
 /// Exit code for a failure.
 const FAILURE: u8 = 1;
@@ -63,6 +64,8 @@ enum Command {
     /// Check every byte of a ledger, offline; exit code 4 when it is not sound.
     #[command(visible_alias = "fsck")]
     Verify(verify::Verify),
+    /// Be a witness of other ledgers: cosign their checkpoints over HTTP (C2SP tlog-witness).
+    Witness(witness::Witness),
 }
 
 /// What a subcommand printed, or why it failed.
@@ -78,10 +81,12 @@ impl Cli {
             Command::Run(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Verify(command) => command.run(),
+            Command::Witness(command) => command.run(),
         };
         outcome.unwrap_or_else(|error| {
             eprintln!("hostledger-collector: {}", in_words(&error));
-            let config = error.downcast_ref::<ConfigError>().is_some();
+            let config = error.downcast_ref::<ConfigError>().is_some()
+                || error.downcast_ref::<BadSettings>().is_some();
             ExitCode::from(if config { BAD_CONFIG } else { FAILURE })
         })
     }

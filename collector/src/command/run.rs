@@ -28,11 +28,7 @@ impl Run {
     pub(super) fn run(self) -> Outcome {
         let layout = self.dir.layout();
         let config = Config::load(&layout.config(), std::env::vars(), &self.settings.0)?;
-        tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::try_new(&self.log)?)
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal())
-            .init();
+        diagnostics(&self.log)?;
         service::run(&layout, config, |at| {
             if let Err(error) = super::say(&format!("listening ingest={} http={}", at.ingest, at.http)) {
                 tracing::warn!(%error, "standard output takes nothing; serving all the same");
@@ -40,4 +36,14 @@ impl Run {
         })?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Diagnostics that pass `filter` go to standard error.
+pub(super) fn diagnostics(filter: &str) -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(filter)?)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    Ok(())
 }

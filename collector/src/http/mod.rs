@@ -3,6 +3,7 @@
 //! Owns the socket and how static resources are served. Everything here reads; nothing authenticates, for the
 //! ledger proves itself: keep the address on loopback or put a proxy before it.
 
+mod limit;
 mod listener;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use axum::{
 };
 use ledger::Reader;
 
+pub use limit::{Peer, RateLimit, limit};
 pub use listener::Guarded;
 
 use crate::{metrics::Metrics, stop::Stop};

@@ -1,15 +1,20 @@
 //! The real collector before good and bad agents: whatever is wrong is refused by name, counted, kept as
-//! evidence where it concerns a chain, and the process goes on.
+//! evidence where it concerns a chain, and the process goes on. Beside it the witness, before good and bad
+//! ledgers.
 
 #![cfg(test)]
 
 mod bad_batches;
 mod bad_peers;
+#[cfg(feature = "oracles")]
+mod foreign_log;
 #[cfg(feature = "privileged")]
 mod full_disk;
 mod good;
 mod peer;
 mod process;
+mod witness_process;
+mod witness_server;
 
 use common::{ids::Sequence, session::Message};
 

@@ -16,7 +16,7 @@ use collector::layout::Layout;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The program under test: where `cargo xtask test` says it is, or built now.
-fn program() -> &'static Path {
+pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         if let Some(directory) = std::env::var_os("HOSTLEDGER_BIN_DIR") {

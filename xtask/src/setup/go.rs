@@ -9,8 +9,15 @@ use anyhow::{Context, Result, bail};
 use crate::paths::Paths;
 use crate::shell::{clean, note, output, run};
 
-const FSCK: &str = "github.com/transparency-dev/tessera/cmd/fsck";
-const FSCK_VERSION: &str = "v1.0.4";
+/// Programs of Tessera: the verifier of whole logs, and a log with a witness client.
+const TESSERA: [(&str, &str); 2] = [
+    ("fsck", "github.com/transparency-dev/tessera/cmd/fsck"),
+    (
+        "posix-oneshot",
+        "github.com/transparency-dev/tessera/cmd/examples/posix-oneshot",
+    ),
+];
+const TESSERA_VERSION: &str = "v1.0.4";
 
 /// Builds what is missing or of another version.
 pub(super) fn install(paths: &Paths) -> Result<()> {
@@ -20,21 +27,25 @@ pub(super) fn install(paths: &Paths) -> Result<()> {
              from the Go project's download page (Debian 12's package is too old)"
         );
     };
-    let fsck = paths.tools_bin().join("fsck");
-    let embedded = output(Command::new(&go).arg("version").arg("-m").arg(&fsck)).unwrap_or_default();
-    if embedded.contains(FSCK_VERSION) {
-        note(&format!("Tessera's fsck {FSCK_VERSION}, present"));
-    } else {
+    for (name, package) in TESSERA {
+        let program = paths.tools_bin().join(name);
+        let embedded = output(Command::new(&go).arg("version").arg("-m").arg(&program)).unwrap_or_default();
+        if embedded.contains(TESSERA_VERSION) {
+            note(&format!("Tessera's {name} {TESSERA_VERSION}, present"));
+            continue;
+        }
         note(&format!(
-            "building Tessera's fsck {FSCK_VERSION} into target/tools"
+            "building Tessera's {name} {TESSERA_VERSION} into target/tools"
         ));
         let mut install = Command::new(&go);
         clean(&mut install);
         install
             .arg("install")
-            .arg(format!("{FSCK}@{FSCK_VERSION}"))
+            .arg(format!("{package}@{TESSERA_VERSION}"))
             .env("GOBIN", paths.tools_bin());
-        run(&mut install).context("Tessera's fsck could not be built: is the Go module proxy reachable?")?;
+        run(&mut install).with_context(|| {
+            format!("Tessera's {name} could not be built: is the Go module proxy reachable?")
+        })?;
     }
     let oracle = paths.root.join("tests/oracle");
     if oracle.join("go.mod").is_file() {
