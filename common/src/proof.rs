@@ -1,28 +1,39 @@
 //! The proof file of one event, checked with no network and no trust in whoever supplied it.
 //!
-//! Event bytes → root in its batch's header → signature of a key whose hash is the host's id → leaf of the
-//! ledger → checkpoint signed by the ledger's key. Text; bytes in `docs/format/proof.md`. Only one encoding
+//! Event bytes → root in its batch's header → signature of a key proven from the host's id (by the headers in
+//! which the host announced each of its later keys) → leaf of the ledger → checkpoint signed by the ledger's
+//! key. Text; bytes in `docs/format/proof.md`. Only one encoding
 //! of a proof is accepted, so that no byte of a file goes unchecked. Refuses to say what the event means.
 
-use alloc::{format, vec::Vec};
+use alloc::{boxed::Box, format, vec::Vec};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
-    batch::{BadHeader, ChainFault, UnverifiedHeader, VerifiedHeader},
+    batch::{BadHeader, ChainFault, HostKeys, SignedHeader, UnverifiedHeader, VerifiedHeader},
     checkpoint::Checkpoint,
-    ids::{EventIndex, Hash, HostId, LeafIndex},
+    ids::{EventIndex, Hash, HostId, KeyEpoch, LeafIndex, Sequence},
     limits::{EVENT_BYTES_MAX, HEADER_BYTES_MAX},
     merkle::{PROOF_HASHES_MAX, ProofError, leaf_hash, verify_inclusion},
     note::VerifierKey,
     receipt::{RECEIPT_BYTES_MAX, Receipt, ReceiptError},
 };
 
-/// First line of the file.
-const FIRST_LINE: &str = "hostledger/event-proof/v1";
-/// Longest proof file accepted, in bytes: base64 of event and header, proof hashes, receipt, labels.
-pub const PROOF_BYTES_MAX: usize =
-    (EVENT_BYTES_MAX + HEADER_BYTES_MAX) / 3 * 4 + PROOF_HASHES_MAX * 45 + RECEIPT_BYTES_MAX + 256;
+/// First line of a file without key history, for the host's first key.
+const FIRST_LINE_V1: &str = "hostledger/event-proof/v1";
+/// First line of a file with key history.
+const FIRST_LINE_V2: &str = "hostledger/event-proof/v2";
+/// Most headers in a key history: at four epochs a day, 22 years.
+pub const KEY_HISTORY_MAX: usize = 32 * 1024;
+/// Longest line of a key history, bytes.
+const KEY_LINE_BYTES_MAX: usize = HEADER_BYTES_MAX.div_ceil(3) * 4 + 5;
+/// Longest proof file accepted, in bytes: base64 of event, header and key history, proof hashes, receipt,
+/// labels.
+pub const PROOF_BYTES_MAX: usize = (EVENT_BYTES_MAX + HEADER_BYTES_MAX) / 3 * 4
+    + KEY_HISTORY_MAX * KEY_LINE_BYTES_MAX
+    + PROOF_HASHES_MAX * 45
+    + RECEIPT_BYTES_MAX
+    + 256;
 
 /// Everything needed to prove one event. Nothing is proven until [`EventProof::check`] says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +46,8 @@ pub struct EventProof {
     pub path: Vec<Hash>,
     /// The batch's signed header.
     pub header: Vec<u8>,
+    /// A signed header of each key epoch before the batch's, from epoch 0 on: each announces the next key.
+    pub key_history: Vec<Vec<u8>>,
     /// The header's place in the ledger.
     pub receipt: Receipt,
 }
@@ -68,6 +81,14 @@ pub enum ProofFault {
     /// The header's signature or key.
     #[error("the proof's header: {0}")]
     Signature(#[from] ChainFault),
+    /// A header of the key history.
+    #[error("the proof's key history, epoch {epoch}: {cause}")]
+    History {
+        /// The epoch it should be of.
+        epoch: u64,
+        /// What is wrong with it.
+        cause: Box<HistoryFault>,
+    },
     /// The event is not in the batch.
     #[error("the event is not in the batch that the header signs: {0}")]
     Event(#[from] ProofError),
@@ -76,10 +97,78 @@ pub enum ProofFault {
     Ledger(#[from] ReceiptError),
 }
 
+/// Why a header of a key history proves no key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HistoryFault {
+    /// It is none.
+    #[error("{0}")]
+    Header(#[from] BadHeader),
+    /// Its signature, its key, or what it announces.
+    #[error("{0}")]
+    Chain(#[from] ChainFault),
+    /// It is of another epoch, or does not stand between its neighbours in the chain.
+    #[error("batch {sequence} of epoch {epoch} is out of place")]
+    Misplaced {
+        /// Which batch.
+        sequence: Sequence,
+        /// Its epoch.
+        epoch: KeyEpoch,
+    },
+    /// More or fewer headers than the batch's key epoch has predecessors.
+    #[error("{found} headers for the {expected} epochs before the batch's")]
+    Count {
+        /// Epochs before the batch's.
+        expected: u64,
+        /// Headers in the file.
+        found: usize,
+    },
+}
+
+/// The keys of `host` as a history proves them, for a header of `epoch` and `sequence`.
+fn keys_of(
+    host: HostId,
+    epoch: KeyEpoch,
+    sequence: Sequence,
+    history: &[Vec<u8>],
+) -> Result<HostKeys, ProofFault> {
+    let at = |epoch: u64| {
+        move |cause: HistoryFault| ProofFault::History {
+            epoch,
+            cause: Box::new(cause),
+        }
+    };
+    if history.len() as u64 != epoch.0 {
+        return Err(at(epoch.0)(HistoryFault::Count {
+            expected: epoch.0,
+            found: history.len(),
+        }));
+    }
+    let mut keys = HostKeys::new(host);
+    let mut before: Option<Sequence> = None;
+    for (epoch, bytes) in (0..).zip(history) {
+        let parsed = UnverifiedHeader::parse(bytes).map_err(|bad| at(epoch)(bad.into()))?;
+        let signed = SignedHeader::check(parsed).map_err(|fault| at(epoch)(fault.into()))?;
+        let fields = signed.fields();
+        let behind = before.is_none_or(|before| before < fields.sequence) && fields.sequence < sequence;
+        if fields.key_epoch != KeyEpoch(epoch) || !behind {
+            return Err(at(epoch)(HistoryFault::Misplaced {
+                sequence: fields.sequence,
+                epoch: fields.key_epoch,
+            }));
+        }
+        before = Some(fields.sequence);
+        keys.learn(&signed).map_err(|fault| at(epoch)(fault.into()))?;
+    }
+    Ok(keys)
+}
+
 impl EventProof {
     /// Checks every link from the event to the ledger's signed head.
     pub fn check(self, key: &VerifierKey) -> Result<ProvenEvent, ProofFault> {
-        let header = VerifiedHeader::alone(UnverifiedHeader::parse(&self.header)?)?;
+        let signed = SignedHeader::check(UnverifiedHeader::parse(&self.header)?)?;
+        let fields = signed.fields();
+        let header =
+            keys_of(fields.host, fields.key_epoch, fields.sequence, &self.key_history)?.check(signed)?;
         let fields = header.fields();
         verify_inclusion(
             &leaf_hash(&self.event),
@@ -106,12 +195,22 @@ impl EventProof {
     /// The file.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        let first_line = if self.key_history.is_empty() {
+            FIRST_LINE_V1
+        } else {
+            FIRST_LINE_V2
+        };
         let mut text = format!(
-            "{FIRST_LINE}\nevent {}\nposition {}\nheader {}\n",
+            "{first_line}\nevent {}\nposition {}\nheader {}\n",
             STANDARD.encode(&self.event),
             self.position,
             STANDARD.encode(&self.header),
         );
+        for header in &self.key_history {
+            text.push_str("key ");
+            STANDARD.encode_string(header, &mut text);
+            text.push('\n');
+        }
         for hash in &self.path {
             STANDARD.encode_string(hash.0, &mut text);
             text.push('\n');
@@ -131,7 +230,7 @@ impl EventProof {
         let text = core::str::from_utf8(bytes).map_err(|_| Malformed("not UTF-8"))?;
         let (head, receipt) = text.split_once("\n\n").ok_or(Malformed("no blank line"))?;
         let mut lines = head.split('\n');
-        if lines.next() != Some(FIRST_LINE) {
+        if !matches!(lines.next(), Some(FIRST_LINE_V1 | FIRST_LINE_V2)) {
             return Err(Malformed("unknown first line"));
         }
         let mut labelled = |label: &'static str, what: &'static str| {
@@ -143,6 +242,15 @@ impl EventProof {
         let event = labelled("event", "no event")?;
         let position = labelled("position", "no position")?;
         let header = labelled("header", "no header")?;
+        let mut lines = lines.peekable();
+        let mut key_history = Vec::new();
+        while let Some(line) = lines.next_if(|line| line.starts_with("key ")) {
+            if key_history.len() == KEY_HISTORY_MAX || line.len() > KEY_LINE_BYTES_MAX {
+                return Err(Malformed("too much key history"));
+            }
+            let header = line.strip_prefix("key ").and_then(base64);
+            key_history.push(header.ok_or(Malformed("a header of the key history is not base64"))?);
+        }
         let mut path = Vec::new();
         for line in lines {
             if path.len() == PROOF_HASHES_MAX {
@@ -158,6 +266,7 @@ impl EventProof {
             position: position.parse().map_err(|_| Malformed("position is no number"))?,
             path,
             header: base64(header).ok_or(Malformed("header is not base64"))?,
+            key_history,
             receipt: Receipt::decode(receipt.as_bytes())?,
         };
         if proof.encode() == bytes {

@@ -1,8 +1,9 @@
 //! The whole check of a ledger of batches: [`crate::fsck`] over its objects, and what only batches can say.
 //!
 //! Owns the reading of entries for this one purpose: signatures, bodies down to the event, and that each
-//! host's chain, and the collector's own of statements, runs through the ledger without a gap, a repetition or
-//! a second history. Refuses to repair.
+//! host's chain with its succession of keys, and the collector's own chain of statements, runs through the
+//! ledger without a gap, a repetition or a second history. A header's signature is checked against the key that
+//! it names, in parallel; whether that key was the host's, in the order of the chain. Refuses to repair.
 //! What `hostledger verify` and `hostledger-collector verify` share.
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
 };
 
 use common::{
-    batch::{BodyFault, Damage, UnverifiedHeader, VerifiedHeader},
+    batch::{BodyFault, Damage, KeyClaim, KeyFault, KeyHead, SignedHeader, UnverifiedHeader},
     entry::UnverifiedEntry,
     ids::{EventIndex, Hash, HostId, LeafIndex, Sequence},
     note::VerifierKey,
@@ -52,19 +53,43 @@ struct Link {
     events: u32,
     previous: Hash,
     hash: Hash,
+    /// Which of the [`Claims`] it makes.
+    claim: u32,
+}
+
+/// What headers say of keys, each different claim once: a chain has few of them, and links are many.
+#[derive(Default)]
+struct Claims {
+    numbers: BTreeMap<KeyClaim, u32>,
+    claims: Vec<KeyClaim>,
+}
+
+impl Claims {
+    fn number_of(&mut self, claim: KeyClaim) -> u32 {
+        *self.numbers.entry(claim).or_insert_with(|| {
+            self.claims.push(claim);
+            u32::try_from(self.claims.len() - 1).unwrap_or(u32::MAX)
+        })
+    }
+
+    fn get(&self, number: u32) -> Option<&KeyClaim> {
+        self.claims.get(number as usize)
+    }
 }
 
 /// Checks everything in `storage`.
 #[must_use]
 pub fn run(storage: &dyn Storage, options: &Options<'_>) -> Audit {
     let key = fsck::key_of(storage, options);
-    let links = Mutex::new(Vec::new());
+    let links = Mutex::new((Vec::new(), Claims::default()));
     let statements = Mutex::new(Vec::new());
     let mut report = fsck::run(storage, options, &|leaf, entry, body| {
         match UnverifiedEntry::parse(entry).map_err(|bad| bad.to_string())? {
             UnverifiedEntry::Batch(header) => {
-                let link = check_batch(leaf, header, body)?;
-                links.lock().unwrap_or_else(PoisonError::into_inner).push(link);
+                let (link, claim) = check_batch(leaf, header, body)?;
+                let mut found = links.lock().unwrap_or_else(PoisonError::into_inner);
+                let claim = found.1.number_of(claim);
+                found.0.push(Link { claim, ..link });
             }
             UnverifiedEntry::Statement(statement) => {
                 let statement = check_statement(statement, body, key.as_ref())?;
@@ -74,13 +99,13 @@ pub fn run(storage: &dyn Storage, options: &Options<'_>) -> Audit {
         }
         Ok(())
     });
-    let mut links = links.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (mut links, claims) = links.into_inner().unwrap_or_else(PoisonError::into_inner);
     links.sort_unstable_by_key(|link| link.leaf);
     let mut statements = statements.into_inner().unwrap_or_else(PoisonError::into_inner);
     statements.sort_unstable_by_key(|(leaf, _)| *leaf);
     // A leaf that failed its own check is named already; the hole it leaves in a chain is no second fault.
     let damaged = report.faults.iter().any(|fault| fault.leaf.is_some());
-    let hosts = check_chains(&links, damaged, &mut report);
+    let hosts = check_chains(&links, &claims, damaged, &mut report);
     check_statements(&statements, damaged, &mut report);
     Audit {
         report,
@@ -141,11 +166,11 @@ fn check_statements(statements: &[(LeafIndex, VerifiedStatement)], damaged: bool
 }
 
 /// Checks one batch by itself and names what is wrong down to the event.
-fn check_batch(leaf: LeafIndex, parsed: UnverifiedHeader, body: &[u8]) -> Result<Link, String> {
+fn check_batch(leaf: LeafIndex, parsed: UnverifiedHeader, body: &[u8]) -> Result<(Link, KeyClaim), String> {
     let (host, sequence) = (parsed.claimed().host, parsed.claimed().sequence);
-    let verified = VerifiedHeader::alone(parsed).map_err(|fault| fault.to_string())?;
-    let fields = verified.fields();
-    let checked = verified.check_body(body).map(|_| ());
+    let signed = SignedHeader::check(parsed).map_err(|fault| fault.to_string())?;
+    let fields = signed.fields();
+    let checked = signed.check_body(body).map(|_| ());
     if let Err(fault) = checked {
         let event = match &fault {
             BodyFault::Damaged(Damage::Event { event } | Damage::Tag { event })
@@ -159,15 +184,17 @@ fn check_batch(leaf: LeafIndex, parsed: UnverifiedHeader, body: &[u8]) -> Result
         };
         return Err(format!("batch {sequence} of host {host}: {fault}{event}"));
     }
-    Ok(Link {
+    let link = Link {
         leaf,
         host,
         sequence,
         first_event: fields.first_event,
         events: fields.event_count,
         previous: fields.previous,
-        hash: verified.hash(),
-    })
+        hash: signed.hash(),
+        claim: 0,
+    };
+    Ok((link, fields.keys()))
 }
 
 /// Where a chain stands while the ledger is walked.
@@ -177,11 +204,17 @@ struct Tip {
     sequence: u64,
     event: u64,
     hash: Hash,
+    keys: KeyHead,
 }
 
 /// Walks all chains in the ledger's order. After a fault the chain is taken up at the header found, so that
 /// one gap is one fault.
-fn check_chains(links: &[Link], damaged: bool, report: &mut Report) -> BTreeMap<HostId, ChainSummary> {
+fn check_chains(
+    links: &[Link],
+    claims: &Claims,
+    damaged: bool,
+    report: &mut Report,
+) -> BTreeMap<HostId, ChainSummary> {
     let mut tips: BTreeMap<HostId, Tip> = BTreeMap::new();
     for link in links {
         let tip = tips.entry(link.host).or_default();
@@ -199,6 +232,18 @@ fn check_chains(links: &[Link], damaged: bool, report: &mut Report) -> BTreeMap<
             };
             report.fault(Fault::of("log", cause, what).leaf(link.leaf));
         }
+        if let Some(claim) = claims.get(link.claim) {
+            match tip.keys.follow(&link.host, claim) {
+                // Nobody can say which keys were announced in a hole.
+                Err(KeyFault::EpochSkipped { .. } | KeyFault::Unannounced(_)) if !follows => {}
+                Err(fault) => {
+                    let what = format!("batch {} of host {}: {fault}", link.sequence, link.host);
+                    report.fault(Fault::of("log", Cause::Forgery, what).leaf(link.leaf));
+                }
+                Ok(_) => {}
+            }
+            tip.keys = KeyHead::behind(claim);
+        }
         tip.summary.batches += 1;
         tip.summary.events += u64::from(link.events);
         tip.sequence = link.sequence.0.saturating_add(1);
@@ -210,12 +255,28 @@ fn check_chains(links: &[Link], damaged: bool, report: &mut Report) -> BTreeMap<
 
 #[cfg(test)]
 mod tests {
+    use common::ids::{KeyEpoch, PublicKey};
+
     use super::*;
+
+    fn host() -> HostId {
+        HostId::of_genesis_key(&PublicKey([0; 32]))
+    }
+
+    /// What a header of `epoch` says of keys: key `n` is that of epoch `n`.
+    fn claim(epoch: u8) -> KeyClaim {
+        KeyClaim {
+            epoch: KeyEpoch(u64::from(epoch)),
+            key: PublicKey([epoch; 32]),
+            next: Some(PublicKey([epoch + 1; 32])),
+        }
+    }
 
     fn link(leaf: u64, sequence: u64, previous: Hash) -> Link {
         Link {
+            claim: 0,
             leaf: LeafIndex(leaf),
-            host: HostId([1; 32]),
+            host: host(),
             sequence: Sequence(sequence),
             first_event: EventIndex(sequence * 2),
             events: 2,
@@ -225,9 +286,112 @@ mod tests {
     }
 
     fn check(links: &[Link]) -> (Report, BTreeMap<HostId, ChainSummary>) {
-        let mut report = Report::default();
-        let hosts = check_chains(links, false, &mut report);
+        check_with(links, &[claim(0)])
+    }
+
+    fn check_with(links: &[Link], made: &[KeyClaim]) -> (Report, BTreeMap<HostId, ChainSummary>) {
+        let (mut report, mut claims) = (Report::default(), Claims::default());
+        for (number, claim) in (0..).zip(made) {
+            assert_eq!(claims.number_of(*claim), number);
+        }
+        let hosts = check_chains(links, &claims, false, &mut report);
         (report, hosts)
+    }
+
+    /// A whole chain of batches that make these claims.
+    fn chain_of(made: &[KeyClaim]) -> Report {
+        let links: Vec<Link> = (0..made.len() as u64)
+            .map(|at| Link {
+                claim: u32::try_from(at).unwrap(),
+                ..link(
+                    at,
+                    at,
+                    at.checked_sub(1)
+                        .map_or_else(Hash::default, |n| Hash::of(&n.to_be_bytes())),
+                )
+            })
+            .collect();
+        check_with(&links, made).0
+    }
+
+    #[test]
+    fn keys_are_followed_from_epoch_to_epoch() {
+        assert!(chain_of(&[claim(0), claim(1), claim(2)]).is_sound());
+        let thief = PublicKey([66; 32]);
+        for (made, fault) in [
+            (vec![claim(1)], "cannot follow"),
+            (
+                vec![KeyClaim {
+                    key: thief,
+                    ..claim(0)
+                }],
+                "host id was made from",
+            ),
+            (
+                vec![
+                    claim(0),
+                    KeyClaim {
+                        key: thief,
+                        ..claim(1)
+                    },
+                ],
+                "announced was",
+            ),
+            (vec![claim(0), claim(2)], "cannot follow"),
+            (
+                vec![
+                    claim(0),
+                    KeyClaim {
+                        next: Some(thief),
+                        ..claim(0)
+                    },
+                ],
+                "before it announced",
+            ),
+            (
+                vec![
+                    claim(0),
+                    KeyClaim {
+                        next: None,
+                        ..claim(1)
+                    },
+                ],
+                "announces no next key",
+            ),
+        ] {
+            let report = chain_of(&made);
+            assert_eq!(report.faults.len(), 1, "{:?}", report.faults);
+            assert_eq!(report.faults[0].cause, Cause::Forgery);
+            assert!(report.faults[0].what.contains(fault), "{:?}", report.faults);
+        }
+        // A hole that swallowed an epoch is one fault; a key that was over and comes back is another.
+        let hash = |n: u64| Hash::of(&n.to_be_bytes());
+        let hole = |number| {
+            [
+                link(0, 0, Hash::default()),
+                Link {
+                    claim: number,
+                    ..link(1, 5, hash(4))
+                },
+            ]
+        };
+        let skipped = check_with(&hole(1), &[claim(0), claim(2)]).0;
+        assert_eq!(
+            (skipped.faults.len(), skipped.faults[0].cause),
+            (1, Cause::Missing)
+        );
+        let foreign = check_with(
+            &hole(1),
+            &[
+                claim(0),
+                KeyClaim {
+                    key: thief,
+                    ..claim(0)
+                },
+            ],
+        )
+        .0;
+        assert_eq!(foreign.faults.len(), 2, "{:?}", foreign.faults);
     }
 
     #[test]
@@ -244,7 +408,7 @@ mod tests {
             batches: 3,
             events: 6,
         };
-        assert_eq!(hosts.get(&HostId([1; 32])), Some(&summary));
+        assert_eq!(hosts.get(&host()), Some(&summary));
     }
 
     #[test]

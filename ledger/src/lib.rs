@@ -5,6 +5,7 @@
 //! headers mean beyond the [`EntryFacts`] it is given. Layout on disk: `docs/format/ledger.md`.
 
 pub mod audit;
+pub mod chain_end;
 pub mod frontier;
 pub mod fsck;
 pub mod group;
@@ -15,6 +16,7 @@ pub mod storage;
 pub mod tiles;
 pub mod writer;
 
+pub use chain_end::{ChainEndError, last_header};
 pub use group::Entry;
 pub use index::{BatchRecord, Describe, EntryFacts};
 pub use reader::{Published, ReadError, Reader};

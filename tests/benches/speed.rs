@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use common::batch::{UnverifiedHeader, VerifiedHeader};
+use common::batch::{SignedHeader, UnverifiedHeader};
 use common::ids::{Hash, LeafIndex};
 use ledger::fsck::{self, Options};
 use ledger::storage::Local;
@@ -77,9 +77,9 @@ fn check(_: LeafIndex, header: &[u8], body: &[u8]) -> Result<(), String> {
         .map_err(|fault| fault.to_string())
 }
 
-fn verified(header: &[u8]) -> Result<VerifiedHeader, String> {
+fn verified(header: &[u8]) -> Result<SignedHeader, String> {
     let header = UnverifiedHeader::parse(header).map_err(|fault| fault.to_string())?;
-    VerifiedHeader::alone(header).map_err(|fault| fault.to_string())
+    SignedHeader::check(header).map_err(|fault| fault.to_string())
 }
 
 /// Time of one repetition.

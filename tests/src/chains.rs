@@ -51,7 +51,10 @@ pub fn event(ms: u64, fact: Fact) -> Event {
 /// A host that seals what it is told.
 #[derive(Debug, Clone)]
 pub struct Maker {
+    seed: u8,
     key: SigningKey,
+    next: SigningKey,
+    epoch: KeyEpoch,
     head: ChainHead,
     /// The boot that is watched.
     pub boot: BootId,
@@ -65,10 +68,13 @@ impl Maker {
     /// A host whose key comes from `seed`.
     #[must_use]
     pub fn new(seed: u8) -> Self {
-        let key = SigningKey::from_bytes(&[seed; 32]);
+        let key = epoch_key(seed, 0);
         let host = HostId::of_genesis_key(&PublicKey(key.verifying_key().to_bytes()));
         Self {
+            seed,
             key,
+            next: epoch_key(seed, 1),
+            epoch: KeyEpoch(0),
             head: ChainHead::genesis(host),
             boot: BOOT,
             sensors: Vec::new(),
@@ -80,6 +86,14 @@ impl Maker {
     #[must_use]
     pub fn host(&self) -> HostId {
         self.head.host
+    }
+
+    /// Replaces the key: what is sealed from now on is of the next epoch.
+    pub fn ratchet(&mut self) -> &mut Self {
+        self.epoch.0 += 1;
+        let after = epoch_key(self.seed, self.epoch.0 + 1);
+        self.key = std::mem::replace(&mut self.next, after);
+        self
     }
 
     /// Seals a batch that watched `from..=until` (milliseconds).
@@ -96,9 +110,9 @@ impl Maker {
         let fields = HeaderFields {
             flags,
             host: self.head.host,
-            key_epoch: KeyEpoch(0),
+            key_epoch: self.epoch,
             public_key: PublicKey(self.key.verifying_key().to_bytes()),
-            next_public_key: PublicKey::default(),
+            next_public_key: PublicKey(self.next.verifying_key().to_bytes()),
             sequence: self.head.next_sequence,
             first_event: self.head.next_event,
             event_count: u32::try_from(events.len()).unwrap(),
@@ -121,6 +135,13 @@ impl Maker {
         self.head.accept(header).unwrap();
         self
     }
+}
+
+/// The key of an epoch of the host made from `seed`.
+fn epoch_key(seed: u8, epoch: u64) -> SigningKey {
+    let mut bytes = [seed; 32];
+    bytes[..8].copy_from_slice(&(epoch + u64::from_be_bytes([seed; 8])).to_be_bytes());
+    SigningKey::from_bytes(&bytes)
 }
 
 /// Marks of the first batch of a run.

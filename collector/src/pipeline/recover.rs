@@ -6,14 +6,15 @@
 use std::{path::PathBuf, sync::Arc, thread, time::Instant};
 
 use common::{
-    batch::{BadHeader, ChainFault, UnverifiedHeader, VerifiedHeader},
+    batch::VerifiedHeader,
     entry::UnverifiedEntry,
     ids::{HostId, Sequence},
     note::{KeyError, SignerKey},
     statement::{BadStatement, StatementFault, UnverifiedStatement, VerifiedStatement},
 };
 use ledger::{
-    EntryFacts, Ledger, Local, OpenError, PublishError, ReadError, Recovered, storage::OpenLocalError,
+    ChainEndError, EntryFacts, Ledger, Local, OpenError, PublishError, ReadError, Recovered, last_header,
+    storage::OpenLocalError,
 };
 
 use super::RETRY;
@@ -64,31 +65,18 @@ pub enum RecoverError {
     /// What was durable could not be published.
     #[error("ledger cannot be published: {0}")]
     Publish(#[from] PublishError),
-    /// A stored header cannot be read.
+    /// A stored statement cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// A stored header is none.
-    #[error("last header of host {host}: {cause}")]
-    Header {
-        /// Whose.
-        host: HostId,
-        /// What is wrong.
-        cause: BadHeader,
-    },
-    /// A stored statement cannot be read.
+    /// A stored statement is none.
     #[error("last statement: {0}")]
     Statement(#[from] BadStatement),
     /// A stored statement does not verify: the ledger was altered.
     #[error("last statement: {0}")]
     Statements(#[from] StatementFault),
-    /// A stored header does not verify: the ledger was altered.
-    #[error("last header of host {host}: {cause}")]
-    Chain {
-        /// Whose.
-        host: HostId,
-        /// What is wrong.
-        cause: ChainFault,
-    },
+    /// A host's chain cannot be taken up.
+    #[error("ledger cannot be continued: {0}")]
+    Chain(#[from] ChainEndError),
 }
 
 /// What the ledger's index keeps of an entry.
@@ -137,13 +125,7 @@ pub fn recover(layout: &Layout) -> Result<Recovery, RecoverError> {
     let reader = ledger.reader();
     let mut chains = Vec::new();
     for host in reader.hosts() {
-        let Some(record) = reader.host_head(&host) else {
-            continue;
-        };
-        let parsed = UnverifiedHeader::parse(&reader.header(record.leaf)?)
-            .map_err(|cause| RecoverError::Header { host, cause })?;
-        let verified = VerifiedHeader::alone(parsed).map_err(|cause| RecoverError::Chain { host, cause })?;
-        chains.push(verified);
+        chains.extend(last_header(&reader, &host)?);
     }
     let last_statement = match reader.host_head(&HostId::COLLECTOR) {
         Some(record) => {

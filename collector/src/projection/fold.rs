@@ -2,7 +2,7 @@
 
 use common::{
     answer::Span,
-    batch::{BodyFault, ChainFault, HeaderFields, UnverifiedHeader, VerifiedBody, VerifiedHeader},
+    batch::{BodyFault, HeaderFields, SignedHeader, UnverifiedHeader, VerifiedBody, VerifiedHeader},
     event::{Envelope, Event, Fact, Kind, Loss, LossKey, baseline::Phase},
     fold::{EntityId, FoldFault, Run, State},
     ids::{EventIndex, HostId, LeafIndex, WallNanos},
@@ -59,12 +59,13 @@ pub struct Folded {
     pub later: Vec<(LossKey, Loss)>,
 }
 
-/// Reads the batch at a leaf and checks it against its own signature; `look` sees its events.
+/// Reads the batch at a leaf and checks it against its signature and its host's keys; `look` sees its events.
 fn verified(projection: &Projection, leaf: LeafIndex) -> Result<(VerifiedHeader, Vec<u8>), StateError> {
     let bytes = projection.entries.header(leaf)?;
     let fault = |cause: String| StateError::Header { leaf, cause };
     let header = UnverifiedHeader::parse(&bytes).map_err(|cause| fault(cause.to_string()))?;
-    let header = VerifiedHeader::alone(header).map_err(|cause: ChainFault| fault(cause.to_string()))?;
+    let header = SignedHeader::check(header).map_err(|cause| fault(cause.to_string()))?;
+    let header = projection.believe(header).map_err(fault)?;
     let body = projection.entries.body(leaf)?;
     Ok((header, body))
 }

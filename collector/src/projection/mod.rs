@@ -6,6 +6,7 @@
 
 mod chain;
 mod entries;
+mod epochs;
 mod fold;
 mod follow;
 mod snapshots;
@@ -53,6 +54,7 @@ struct Chains {
     indexed: u64,
     hosts: BTreeMap<HostId, Chain>,
     statements: Statements,
+    epochs: epochs::Epochs,
     /// Leaves that are no entry this build knows, or that continue no chain.
     other_leaves: u64,
 }
@@ -101,6 +103,11 @@ impl Projection {
                 _ => Vec::new(),
             };
             let view = BodyView::parse(&body).ok();
+            if let Some(UnverifiedEntry::Batch(header)) = &entry {
+                let records = |chain: &Chain| chain.records().last().map(|record| record.span.leaf);
+                let last = self.chain(&header.claimed().host, records).flatten();
+                self.learn_keys(header, last)?;
+            }
             let mut chains = self.chains.write().unwrap_or_else(PoisonError::into_inner);
             let placed = match entry {
                 Some(UnverifiedEntry::Batch(header)) => {

@@ -3,7 +3,7 @@
 use common::{
     ids::{EventIndex, HostId, StatementNumber},
     merkle::inclusion_proof,
-    proof::EventProof,
+    proof::{EventProof, KEY_HISTORY_MAX},
     statement::StatementProof,
 };
 
@@ -20,6 +20,14 @@ impl Query {
             )));
         };
         let (header, body) = self.projection.verified(span.leaf)?;
+        let epoch = header.fields().key_epoch;
+        if epoch.0 > KEY_HISTORY_MAX as u64 {
+            return Err(QueryError::TooMuch {
+                cause: format!(
+                    "event {index} is of key epoch {epoch}, a proof file carries the history of {KEY_HISTORY_MAX}"
+                ),
+            });
+        }
         let events = self.projection.check(span.leaf, &header, &body)?;
         let position = index.0.saturating_sub(span.first_event.0);
         let at = usize::try_from(position).unwrap_or(usize::MAX);
@@ -31,6 +39,7 @@ impl Query {
             position: u32::try_from(position).map_err(|error| QueryError::Internal(error.to_string()))?,
             path,
             header: header.bytes().to_vec(),
+            key_history: self.projection.key_history(&host, epoch)?,
             receipt: self.projection.entries().receipt(span.leaf)?,
         })
     }

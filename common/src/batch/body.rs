@@ -4,7 +4,7 @@
 
 use alloc::vec::Vec;
 
-use super::VerifiedHeader;
+use super::{SignedHeader, VerifiedHeader};
 use crate::{
     codec::{Reader, Short, Write},
     ids::{EventIndex, Hash},
@@ -178,7 +178,7 @@ pub enum Damage {
     Whole,
 }
 
-/// A body that is byte for byte what a verified header signs.
+/// A body that is byte for byte what its signed header binds.
 #[derive(Debug, Clone)]
 pub struct VerifiedBody<'a> {
     first: EventIndex,
@@ -202,6 +202,16 @@ impl<'a> VerifiedBody<'a> {
 }
 
 impl VerifiedHeader {
+    /// As [`SignedHeader::check_body`].
+    ///
+    /// # Errors
+    /// The first thing that disagrees.
+    pub fn check_body<'a>(&self, body: &'a [u8]) -> Result<VerifiedBody<'a>, BodyFault> {
+        self.signed().check_body(body)
+    }
+}
+
+impl SignedHeader {
     /// Holds a body against this header and names the first thing that disagrees.
     pub fn check_body<'a>(&self, body: &'a [u8]) -> Result<VerifiedBody<'a>, BodyFault> {
         let fields = self.fields();

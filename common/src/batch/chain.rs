@@ -1,19 +1,39 @@
 //! One host's chain: what the next header must be.
+//!
+//! A header climbs three steps, each a type: [`UnverifiedHeader`] was parsed; [`SignedHeader`] carries a good
+//! signature of the key that it names itself; [`VerifiedHeader`] is signed with a key that is proven to be its
+//! host's.
 
 use serde::{Deserialize, Serialize};
 
-use super::{HeaderFields, UnverifiedHeader};
-use crate::ids::{EventIndex, Hash, HostId, KeyEpoch, PublicKey, Sequence};
+use super::{ChainFault, HeaderFields, KeyHead, UnverifiedHeader};
+use crate::ids::{EventIndex, Hash, HostId, Sequence};
 
-/// A header whose signature, key and place in its chain were checked.
+/// A header whose signature fits the key that it names. Whether that key is its host's is not known yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedHeader {
+pub struct SignedHeader {
     header: UnverifiedHeader,
     hash: Hash,
 }
 
-impl VerifiedHeader {
-    /// The fields, now believed.
+impl SignedHeader {
+    /// Checks the signature: what is expensive about a header, and needs no other one.
+    ///
+    /// # Errors
+    /// [`ChainFault::Signature`].
+    pub fn check(header: UnverifiedHeader) -> Result<Self, ChainFault> {
+        let fields = header.claimed();
+        if !header.signature_fits() {
+            return Err(ChainFault::Signature {
+                host: fields.host,
+                sequence: fields.sequence,
+            });
+        }
+        let hash = header.hash();
+        Ok(Self { header, hash })
+    }
+
+    /// The fields, as whoever holds the key signed them.
     #[must_use]
     pub fn fields(&self) -> &HeaderFields {
         self.header.claimed()
@@ -30,26 +50,49 @@ impl VerifiedHeader {
     pub fn hash(&self) -> Hash {
         self.hash
     }
+}
 
-    /// Checks a header by itself, as an offline proof must: its signature, and that its key is its host's
-    /// first one. Whether headers are missing before it is for whoever holds the chain.
-    pub fn alone(header: UnverifiedHeader) -> Result<Self, ChainFault> {
-        let fields = header.claimed();
-        if fields.key_epoch != KeyEpoch(0) {
-            return Err(ChainFault::Epoch {
-                expected: KeyEpoch(0),
-                found: fields.key_epoch,
-            });
-        }
-        check_genesis_key(fields)?;
-        if !header.signature_fits() {
-            return Err(ChainFault::Signature {
-                host: fields.host,
-                sequence: fields.sequence,
-            });
-        }
-        let hash = header.hash();
-        Ok(Self { header, hash })
+/// A header whose signature was checked, and whose key is proven to be its host's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedHeader {
+    signed: SignedHeader,
+}
+
+impl VerifiedHeader {
+    /// For [`super::HostKeys`], which has checked the key.
+    pub(super) fn believed(signed: SignedHeader) -> Self {
+        Self { signed }
+    }
+
+    /// Believes a header for where it stands: in a ledger, under a checkpoint signed by the caller himself, who
+    /// admitted it after [`ChainHead::follow`]. Only for taking up a chain again without walking all of it.
+    #[must_use]
+    pub fn danger_admitted_before(signed: SignedHeader) -> Self {
+        Self { signed }
+    }
+
+    /// The fields, now believed.
+    #[must_use]
+    pub fn fields(&self) -> &HeaderFields {
+        self.signed.fields()
+    }
+
+    /// The signed bytes: the ledger's entry.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.signed.bytes()
+    }
+
+    /// SHA-256 of the signed bytes.
+    #[must_use]
+    pub fn hash(&self) -> Hash {
+        self.signed.hash
+    }
+
+    /// Its first step.
+    #[must_use]
+    pub fn signed(&self) -> &SignedHeader {
+        &self.signed
     }
 }
 
@@ -64,81 +107,8 @@ pub struct ChainHead {
     pub next_event: EventIndex,
     /// Hash the next header must name as its previous; zeros before the first.
     pub hash: Hash,
-    /// Key epoch in force.
-    pub epoch: KeyEpoch,
-    /// The key of that epoch; `None` before the first header.
-    pub key: Option<PublicKey>,
-}
-
-/// Why a header does not continue its chain. The host that sent it is at fault, or whoever altered it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChainFault {
-    /// It is another host's.
-    #[error("header of host {found} in the chain of host {expected}")]
-    Host {
-        /// Whose chain.
-        expected: HostId,
-        /// Whose header.
-        found: HostId,
-    },
-    /// The first key does not hash to the host id.
-    #[error("the key of host {0} is not the one its id was made from")]
-    GenesisKey(HostId),
-    /// The key epoch is not the one in force.
-    #[error("key epoch {found} where {expected} is in force")]
-    Epoch {
-        /// The epoch in force.
-        expected: KeyEpoch,
-        /// The epoch found.
-        found: KeyEpoch,
-    },
-    /// The key is not the one in force.
-    #[error("key {found} where {expected} is in force")]
-    Key {
-        /// The key in force.
-        expected: PublicKey,
-        /// The key found.
-        found: PublicKey,
-    },
-    /// The signature does not fit: forged, or altered since.
-    #[error("signature of batch {sequence} of host {host} does not fit")]
-    Signature {
-        /// Whose header.
-        host: HostId,
-        /// Which batch.
-        sequence: Sequence,
-    },
-    /// Headers are missing or repeated.
-    #[error("batch {found} where {expected} must follow")]
-    Sequence {
-        /// What must follow.
-        expected: Sequence,
-        /// What came.
-        found: Sequence,
-    },
-    /// Events are missing or repeated.
-    #[error("batch {sequence} starts at event {found} where {expected} must follow")]
-    EventIndex {
-        /// Which batch.
-        sequence: Sequence,
-        /// What must follow.
-        expected: EventIndex,
-        /// What came.
-        found: EventIndex,
-    },
-    /// It continues another history.
-    #[error("batch {sequence} names {found} as its previous header where the chain has {expected}")]
-    Previous {
-        /// Which batch.
-        sequence: Sequence,
-        /// Hash of the chain's last header.
-        expected: Hash,
-        /// Hash the header names.
-        found: Hash,
-    },
-    /// A counter would wrap.
-    #[error("batch {0} overflows the chain's counters")]
-    Overflow(Sequence),
+    /// Which key must sign it.
+    pub keys: KeyHead,
 }
 
 impl ChainHead {
@@ -150,8 +120,7 @@ impl ChainHead {
             next_sequence: Sequence(0),
             next_event: EventIndex(0),
             hash: Hash::default(),
-            epoch: KeyEpoch(0),
-            key: None,
+            keys: KeyHead::default(),
         }
     }
 
@@ -160,6 +129,10 @@ impl ChainHead {
     /// # Errors
     /// [`ChainFault::Overflow`] where a counter would wrap.
     pub fn after(header: &VerifiedHeader) -> Result<Self, ChainFault> {
+        Self::behind(&header.signed, KeyHead::behind(&header.fields().keys()))
+    }
+
+    fn behind(header: &SignedHeader, keys: KeyHead) -> Result<Self, ChainFault> {
         let fields = header.fields();
         let overflow = || ChainFault::Overflow(fields.sequence);
         Ok(Self {
@@ -170,8 +143,7 @@ impl ChainHead {
                 .checked_add(u64::from(fields.event_count))
                 .ok_or_else(overflow)?,
             hash: header.hash,
-            epoch: fields.key_epoch,
-            key: Some(fields.public_key),
+            keys,
         })
     }
 
@@ -179,30 +151,23 @@ impl ChainHead {
     ///
     /// Cheap checks come first, so that a flood of misplaced headers costs no signature check each.
     pub fn accept(&mut self, header: UnverifiedHeader) -> Result<VerifiedHeader, ChainFault> {
-        let fields = header.claimed();
-        self.check_place(fields)?;
-        if !header.signature_fits() {
-            return Err(ChainFault::Signature {
-                host: self.host,
-                sequence: fields.sequence,
-            });
-        }
-        let hash = header.hash();
-        let header = VerifiedHeader { header, hash };
-        *self = Self::after(&header)?;
-        Ok(header)
+        self.check_place(header.claimed())?;
+        let signed = SignedHeader::check(header)?;
+        self.follow(&signed)?;
+        Ok(VerifiedHeader { signed })
     }
 
-    /// As [`Self::accept`], for a header whose signature was checked before ([`VerifiedHeader::alone`]): what
-    /// is expensive can run in parallel, what needs the order runs here.
-    pub fn follow(&mut self, header: &VerifiedHeader) -> Result<(), ChainFault> {
-        self.check_place(header.fields())?;
-        *self = Self::after(header)?;
+    /// As [`Self::accept`], for a header whose signature was checked before: what is expensive can run in
+    /// parallel, what needs the order runs here.
+    pub fn follow(&mut self, header: &SignedHeader) -> Result<(), ChainFault> {
+        let keys = self.check_place(header.fields())?;
+        *self = Self::behind(header, keys)?;
         Ok(())
     }
 
-    /// Everything but the signature.
-    fn check_place(&self, fields: &HeaderFields) -> Result<(), ChainFault> {
+    /// Everything but the signature. Whose key it is comes before what the header says of the chain, so that
+    /// a fault behind it proves that the host itself signed it.
+    fn check_place(&self, fields: &HeaderFields) -> Result<KeyHead, ChainFault> {
         let sequence = fields.sequence;
         if fields.host != self.host {
             return Err(ChainFault::Host {
@@ -216,6 +181,14 @@ impl ChainHead {
                 found: sequence,
             });
         }
+        let keys = self
+            .keys
+            .follow(&self.host, &fields.keys())
+            .map_err(|fault| ChainFault::Keys {
+                host: self.host,
+                sequence,
+                fault,
+            })?;
         if fields.first_event != self.next_event {
             let (expected, found) = (self.next_event, fields.first_event);
             return Err(ChainFault::EventIndex {
@@ -231,27 +204,6 @@ impl ChainHead {
                 found: fields.previous,
             });
         }
-        if fields.key_epoch != self.epoch {
-            return Err(ChainFault::Epoch {
-                expected: self.epoch,
-                found: fields.key_epoch,
-            });
-        }
-        match self.key {
-            None => check_genesis_key(fields),
-            Some(expected) if expected != fields.public_key => Err(ChainFault::Key {
-                expected,
-                found: fields.public_key,
-            }),
-            Some(_) => Ok(()),
-        }
-    }
-}
-
-fn check_genesis_key(fields: &HeaderFields) -> Result<(), ChainFault> {
-    if HostId::of_genesis_key(&fields.public_key) == fields.host {
-        Ok(())
-    } else {
-        Err(ChainFault::GenesisKey(fields.host))
+        Ok(keys)
     }
 }

@@ -82,7 +82,7 @@ pub struct HeaderFields {
     pub key_epoch: KeyEpoch,
     /// That key.
     pub public_key: PublicKey,
-    /// The key of the next epoch, announced under this one; zeros announce none.
+    /// The key of the next epoch, announced under this one; zeros announce none (see [`super::KeyHead`]).
     pub next_public_key: PublicKey,
     /// Position in the chain.
     pub sequence: Sequence,

@@ -138,14 +138,14 @@ fn each_break_of_the_chain_is_named_and_leaves_the_head_alone() {
             },
         ),
         (
-            "Epoch",
+            "Keys",
             HeaderFields {
                 key_epoch: KeyEpoch(1),
                 ..good.clone()
             },
         ),
         (
-            "Key",
+            "Keys",
             HeaderFields {
                 public_key: PublicKey([1; 32]),
                 ..good.clone()
@@ -163,7 +163,10 @@ fn each_break_of_the_chain_is_named_and_leaves_the_head_alone() {
     let (fields, _) = fields_for(&other_genesis, &events(1));
     assert!(matches!(
         other_genesis.accept(sign(&fields)),
-        Err(ChainFault::GenesisKey(_))
+        Err(ChainFault::Keys {
+            fault: KeyFault::Genesis,
+            ..
+        })
     ));
     head.accept(sign(&good)).unwrap();
 }

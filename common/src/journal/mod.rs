@@ -150,7 +150,7 @@ impl Journal {
     ) -> Result<Self, JournalError> {
         check_config(&config)?;
         let public = PublicKey(key.verifying_key().to_bytes());
-        let fits = match head.key {
+        let fits = match head.keys.key {
             Some(in_force) => in_force == public,
             None => HostId::of_genesis_key(&public) == head.host,
         };
@@ -253,7 +253,7 @@ impl Journal {
                 last_before_stop: last,
             },
             host: self.head.host,
-            key_epoch: self.head.epoch,
+            key_epoch: self.head.keys.epoch,
             public_key: PublicKey(self.key.verifying_key().to_bytes()),
             next_public_key: PublicKey::default(),
             sequence: self.head.next_sequence,

@@ -17,19 +17,63 @@ fn ledger_key() -> SignerKey {
     SignerKey::from_seed("ledger.example/one", &[7; 32]).unwrap()
 }
 
+/// The host's key of an epoch.
+fn key_of(epoch: u64) -> (SigningKey, PublicKey) {
+    let key = SigningKey::from_bytes(&[42 + epoch.to_le_bytes()[0]; 32]);
+    let public = PublicKey(key.verifying_key().to_bytes());
+    (key, public)
+}
+
 /// The proof of event `position` of a batch of `count`, at leaf 2 of a ledger of 5.
 fn proof(count: u32, position: u32) -> EventProof {
-    let host_key = SigningKey::from_bytes(&[42; 32]);
-    let public_key = PublicKey(host_key.verifying_key().to_bytes());
+    proof_in(0, count, position)
+}
+
+/// The same of a batch in a later key epoch.
+fn proof_in(epoch: u64, count: u32, position: u32) -> EventProof {
+    let key_history = (0..epoch).map(|epoch| header(epoch, epoch + 1, 2).0).collect();
+    let (header, events) = header(epoch, 4, count);
+    let mut leaves: Vec<Hash> = (0..5_u8).map(|n| leaf_hash(&[n])).collect();
+    leaves[2] = leaf_hash(&header);
+    let head = Checkpoint {
+        origin: ledger_key().verifier().name().into(),
+        size: 5,
+        root: root_of(&leaves),
+        extensions: Vec::new(),
+    };
+    let hashes: Vec<Hash> = events.iter().map(|event| leaf_hash(event)).collect();
+    EventProof {
+        event: events[position as usize].clone(),
+        position,
+        path: inclusion_proof(&hashes, position as usize).unwrap(),
+        header,
+        key_history,
+        receipt: Receipt {
+            leaf: LeafIndex(2),
+            proof: inclusion_proof(&leaves, 2).unwrap(),
+            checkpoint: head.sign(&ledger_key()).unwrap().into_bytes(),
+        },
+    }
+}
+
+/// The signed header of batch `sequence` in a key epoch, and its `count` events. Nothing is announced where
+/// nobody would look: in epoch 0 of batch 4.
+fn header(epoch: u64, sequence: u64, count: u32) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let (host_key, public_key) = key_of(epoch);
+    let announces = epoch > 0 || sequence != 4;
     let events: Vec<Vec<u8>> = (0..count).map(|n| vec![n.to_le_bytes()[0]; 5]).collect();
     let (body, events_root, tags_hash) = encode_body(&events).unwrap();
     let fields = HeaderFields {
         flags: HeaderFlags::default(),
-        host: HostId::of_genesis_key(&public_key),
-        key_epoch: KeyEpoch(0),
+        host: HostId::of_genesis_key(&key_of(0).1),
+        key_epoch: KeyEpoch(epoch),
         public_key,
-        next_public_key: PublicKey::default(),
-        sequence: Sequence(4),
+        next_public_key: if announces {
+            key_of(epoch + 1).1
+        } else {
+            PublicKey::default()
+        },
+        sequence: Sequence(sequence),
         first_event: EventIndex(100),
         event_count: count,
         body_bytes: u32::try_from(body.len()).unwrap(),
@@ -46,33 +90,68 @@ fn proof(count: u32, position: u32) -> EventProof {
         nonce: Nonce::default(),
         sensors: Vec::new(),
     };
-    let header = sign_header(&fields, &host_key).unwrap();
-    let mut leaves: Vec<Hash> = (0..5_u8).map(|n| leaf_hash(&[n])).collect();
-    leaves[2] = leaf_hash(header.bytes());
-    let head = Checkpoint {
-        origin: ledger_key().verifier().name().into(),
-        size: 5,
-        root: root_of(&leaves),
-        extensions: Vec::new(),
-    };
-    let hashes: Vec<Hash> = events.iter().map(|event| leaf_hash(event)).collect();
-    EventProof {
-        event: events[position as usize].clone(),
-        position,
-        path: inclusion_proof(&hashes, position as usize).unwrap(),
-        header: header.bytes().to_vec(),
-        receipt: Receipt {
-            leaf: LeafIndex(2),
-            proof: inclusion_proof(&leaves, 2).unwrap(),
-            checkpoint: head.sign(&ledger_key()).unwrap().into_bytes(),
-        },
-    }
+    (sign_header(&fields, &host_key).unwrap().bytes().to_vec(), events)
 }
 
 #[test]
 fn golden_proof_file() {
     let text = alloc::string::String::from_utf8(proof(3, 1).encode()).unwrap();
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn golden_proof_file_with_key_history() {
+    let text = alloc::string::String::from_utf8(proof_in(2, 3, 1).encode()).unwrap();
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_proof_of_a_later_key_epoch_holds_by_its_history_alone() {
+    for epoch in 1..4 {
+        let bytes = proof_in(epoch, 3, 1).encode();
+        let proven = check(&bytes, ledger_key().verifier()).unwrap();
+        assert_eq!(proven.host, HostId::of_genesis_key(&key_of(0).1));
+        assert_eq!(proven.header.fields().key_epoch, KeyEpoch(epoch));
+    }
+}
+
+#[test]
+fn a_history_that_proves_no_key_is_refused_by_name() {
+    let good = proof_in(2, 3, 1);
+    let fault = |history: Vec<Vec<u8>>| {
+        let proof = EventProof {
+            key_history: history,
+            ..good.clone()
+        };
+        match check(&proof.encode(), ledger_key().verifier()).unwrap_err() {
+            ProofFault::History { epoch, cause } => (epoch, alloc::format!("{cause:?}")),
+            other => panic!("{other}"),
+        }
+    };
+    let [first, second] = [good.key_history[0].clone(), good.key_history[1].clone()];
+    for (history, epoch, name) in [
+        (vec![], 2, "Count"),
+        (vec![first.clone()], 2, "Count"),
+        (vec![first.clone(), second.clone(), second.clone()], 2, "Count"),
+        (vec![second.clone(), first.clone()], 0, "Misplaced"),
+        (vec![first.clone(), first.clone()], 1, "Misplaced"),
+        // Sealed after the batch that is to be proven.
+        (vec![first.clone(), header(1, 5, 0).0], 1, "Misplaced"),
+        (vec![header(0, 4, 0).0, second.clone()], 0, "Misplaced"),
+        (vec![vec![1, 2, 3], second.clone()], 0, "Header"),
+    ] {
+        let found = fault(history);
+        assert!(found.0 == epoch && found.1.starts_with(name), "{name}: {found:?}");
+    }
+    // Whoever holds a key of his own cannot put it in the place of one that was announced.
+    let mut fields = UnverifiedHeader::parse(&second).unwrap().claimed().clone();
+    let (thief, public) = key_of(77);
+    fields.public_key = public;
+    let forged = crate::batch::sign_header(&fields, &thief)
+        .unwrap()
+        .bytes()
+        .to_vec();
+    assert!(fault(vec![first, forged]).1.contains("Key {"));
 }
 
 #[test]
@@ -90,10 +169,14 @@ fn a_proof_holds_and_says_which_event_it_proves() {
 
 #[test]
 fn every_flipped_bit_is_refused() {
-    let bytes = proof(3, 1).encode();
+    every_flipped_bit(&proof(3, 1).encode(), &[0, 1, 2, 3, 4, 5, 6, 7]);
+    every_flipped_bit(&proof_in(2, 3, 1).encode(), &[0, 5]);
+}
+
+fn every_flipped_bit(bytes: &[u8], bits: &[u8]) {
     for at in 0..bytes.len() {
-        for bit in 0..8 {
-            let mut bad = bytes.clone();
+        for bit in bits {
+            let mut bad = bytes.to_vec();
             bad[at] ^= 1 << bit;
             assert!(
                 check(&bad, ledger_key().verifier()).is_err(),

@@ -3,7 +3,7 @@
 use alloc::{string::ToString, vec::Vec};
 
 use crate::{
-    batch::{ChainFault, UnverifiedHeader, VerifiedHeader},
+    batch::{ChainFault, SignedHeader, UnverifiedHeader},
     ids::{HostId, Sequence},
     session::{Refusal, RefusalCode},
 };
@@ -12,14 +12,14 @@ use crate::{
 /// yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedBatch {
-    header: VerifiedHeader,
+    header: SignedHeader,
     body: Vec<u8>,
 }
 
 impl CheckedBatch {
     /// The header.
     #[must_use]
-    pub fn header(&self) -> &VerifiedHeader {
+    pub fn header(&self) -> &SignedHeader {
         &self.header
     }
 
@@ -50,7 +50,7 @@ pub fn check_batch(host: &HostId, header: &[u8], body: Vec<u8>) -> Result<Checke
         };
         return Err(refusal_of(&fault, sequence));
     }
-    let header = VerifiedHeader::alone(parsed).map_err(|fault| refusal_of(&fault, sequence))?;
+    let header = SignedHeader::check(parsed).map_err(|fault| refusal_of(&fault, sequence))?;
     header
         .check_body(&body)
         .map_err(|fault| Refusal::fatal(RefusalCode::Body, Some(sequence), &fault.to_string()))?;
@@ -62,10 +62,7 @@ pub fn check_batch(host: &HostId, header: &[u8], body: Vec<u8>) -> Result<Checke
 pub fn refusal_of(fault: &ChainFault, sequence: Sequence) -> Refusal {
     let code = match fault {
         ChainFault::Host { .. } => RefusalCode::Host,
-        ChainFault::GenesisKey(_)
-        | ChainFault::Epoch { .. }
-        | ChainFault::Key { .. }
-        | ChainFault::Signature { .. } => RefusalCode::Signature,
+        ChainFault::Keys { .. } | ChainFault::Signature { .. } => RefusalCode::Signature,
         ChainFault::Sequence { .. } | ChainFault::Overflow(_) => RefusalCode::Gap,
         ChainFault::EventIndex { .. } | ChainFault::Previous { .. } => RefusalCode::Fork,
     };

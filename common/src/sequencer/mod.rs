@@ -26,7 +26,7 @@ pub use self::{
 };
 use self::{
     group::Committing,
-    reject::{equivocation, rejected},
+    reject::{contradiction, rejected},
 };
 use crate::{
     batch::{ChainFault, ChainHead, VerifiedHeader},
@@ -209,7 +209,7 @@ impl Sequencer {
         if chain.is_some_and(|chain| sequence < chain.tip.next_sequence) {
             return match self.find_waiting(&host, sequence) {
                 Some((hash, _)) if hash == batch.header().hash() => Ok(Admission::Waiting),
-                Some((_, held)) => Err(equivocation(sequence, batch.header().bytes(), held)),
+                Some((_, held)) => Err(contradiction(batch.header(), held)),
                 // Admitted, neither waiting nor durable: cannot be.
                 None => Err(rejected(RefusalCode::Internal, sequence, "the batch is nowhere")),
             };
@@ -220,7 +220,11 @@ impl Sequencer {
         }
         let mut tip = chain.map_or_else(|| ChainHead::genesis(host), |chain| chain.tip.clone());
         if let Err(fault) = tip.follow(batch.header()) {
-            let proves = matches!(fault, ChainFault::Previous { .. } | ChainFault::EventIndex { .. });
+            let proves = match &fault {
+                ChainFault::Previous { .. } | ChainFault::EventIndex { .. } => true,
+                ChainFault::Keys { fault, .. } => fault.is_the_hosts(),
+                _ => false,
+            };
             return Err(Rejected {
                 refusal: refusal_of(&fault, sequence),
                 offending: if proves {
@@ -278,8 +282,7 @@ impl Sequencer {
         if batch.header().bytes() == stored_header {
             return Ok(());
         }
-        let sequence = batch.header().fields().sequence;
-        Err(equivocation(sequence, batch.header().bytes(), stored_header))
+        Err(contradiction(batch.header(), stored_header))
     }
 
     /// The next step for the ledger, if one is due and none is under way.

@@ -3,6 +3,7 @@
 use alloc::{format, vec::Vec};
 
 use crate::{
+    batch::{KeyHead, SignedHeader, UnverifiedHeader},
     ids::Sequence,
     session::{Refusal, RefusalCode},
 };
@@ -26,11 +27,23 @@ pub(super) fn rejected(code: RefusalCode, sequence: Sequence, text: &str) -> Rej
     }
 }
 
-pub(super) fn equivocation(sequence: Sequence, offending: &[u8], held: &[u8]) -> Rejected {
+/// Another header under a sequence that is held. It proves that the host signed two only where the held one
+/// vouches for its key: a signature by any other key is anybody's.
+pub(super) fn contradiction(offered: &SignedHeader, held: &[u8]) -> Rejected {
+    let (sequence, claim) = (offered.fields().sequence, offered.fields().keys());
+    let vouched = UnverifiedHeader::parse(held)
+        .is_ok_and(|held| KeyHead::behind(&held.claimed().keys()).vouches_for(&claim));
+    if !vouched {
+        let text = format!(
+            "another batch {sequence} of this host is held, and key {} of epoch {} is not known to be the host's",
+            claim.key, claim.epoch
+        );
+        return rejected(RefusalCode::Signature, sequence, &text);
+    }
     let text = format!("another batch {sequence} of this host is held: the host signed two");
     Rejected {
         refusal: Refusal::fatal(RefusalCode::Equivocation, Some(sequence), &text),
-        offending: offending.to_vec(),
+        offending: offered.bytes().to_vec(),
         held: held.to_vec(),
     }
 }

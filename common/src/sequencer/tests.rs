@@ -4,7 +4,7 @@ use alloc::{vec, vec::Vec};
 
 use super::*;
 use crate::{
-    batch::UnverifiedHeader,
+    batch::{HostKeys, SignedHeader, UnverifiedHeader},
     ids::WallNanos,
     journal::SealedBatch,
     note::SignerKey,
@@ -209,7 +209,8 @@ fn what_waits_is_bounded() {
 fn a_restored_chain_continues_where_the_ledger_left_it() {
     let all = batches(&genesis(), 3, 0);
     let mut sequencer = Sequencer::new(config(), 2, at(0));
-    let last = VerifiedHeader::alone(UnverifiedHeader::parse(all[1].header.bytes()).unwrap()).unwrap();
+    let last = SignedHeader::check(UnverifiedHeader::parse(all[1].header.bytes()).unwrap()).unwrap();
+    let last = HostKeys::new(host()).check(last).unwrap();
     sequencer.restore(&last).unwrap();
     assert_eq!(
         sequencer.position(&host()),

@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 
 use crate::{
-    batch::ChainHead,
+    batch::{ChainHead, KeyHead},
     codec::{Reader, Short, Write},
     ids::{EventIndex, Hash, HostId, KeyEpoch, PublicKey, Sequence},
 };
@@ -64,8 +64,8 @@ impl HeadRecord {
         out.put_u64(self.head.next_sequence.0);
         out.put_u64(self.head.next_event.0);
         out.extend_from_slice(&self.head.hash.0);
-        out.put_u64(self.head.epoch.0);
-        out.extend_from_slice(&self.head.key.unwrap_or_default().0);
+        out.put_u64(self.head.keys.epoch.0);
+        out.extend_from_slice(&self.head.keys.key.unwrap_or_default().0);
         out.put_u64(self.oldest.0);
         let check = Hash::of(&out);
         out.extend_from_slice(&check.0);
@@ -108,8 +108,11 @@ fn read_slot(slot: &[u8]) -> Result<Result<HeadRecord, SlotFault>, Short> {
             next_sequence,
             next_event,
             hash,
-            epoch,
-            key: (next_sequence.0 > 0).then_some(key),
+            keys: KeyHead {
+                epoch,
+                key: (next_sequence.0 > 0).then_some(key),
+                announced: None,
+            },
         },
         oldest: Sequence(fields.u64("oldest")?),
     }))

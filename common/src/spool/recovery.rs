@@ -12,7 +12,7 @@ use super::{
     segment::{BadRecord, ScannedRecord, SegmentId, SegmentScan},
 };
 use crate::{
-    batch::{ChainHead, VerifiedHeader},
+    batch::{ChainHead, HostKeys, SignedHeader},
     ids::{Hash, HostId, PublicKey, Sequence},
 };
 
@@ -229,7 +229,8 @@ fn head_of_records(
     };
     let sequence = header.claimed().sequence;
     let ours = header.claimed().public_key == *key;
-    match VerifiedHeader::alone(header.clone()).and_then(|header| ChainHead::after(&header)) {
+    let verified = SignedHeader::check(header.clone()).and_then(|header| HostKeys::new(host).check(header));
+    match verified.and_then(|header| ChainHead::after(&header)) {
         Ok(head) if ours && head.host == host => Ok(Some(head)),
         _ => Err(RecoverError::Signature(sequence)),
     }

@@ -16,7 +16,7 @@ use std::{
 
 use agent::status::{self, Report};
 use common::{
-    batch::{ChainHead, UnverifiedHeader, VerifiedHeader},
+    batch::{ChainHead, SignedHeader, UnverifiedHeader},
     event::Event,
     ids::{Hash, HostId, Sequence},
     spool::{SegmentId, scan_segment},
@@ -215,8 +215,8 @@ impl World {
         let storage = Local::open_reader(&self.collector_dir().join("ledger")).unwrap();
         let report = fsck::run(&storage, &fsck::Options::default(), &|leaf, header, body| {
             let parsed = UnverifiedHeader::parse(header).map_err(|error| error.to_string())?;
-            let verified = VerifiedHeader::alone(parsed.clone()).map_err(|error| error.to_string())?;
-            verified.check_body(body).map_err(|error| error.to_string())?;
+            let signed = SignedHeader::check(parsed.clone()).map_err(|error| error.to_string())?;
+            signed.check_body(body).map_err(|error| error.to_string())?;
             if parsed.claimed().host == self.host {
                 entries.lock().unwrap().insert(leaf, (parsed, body.to_vec()));
             }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use collector::evidence::Item;
 use common::{
-    batch::{UnverifiedHeader, VerifiedHeader, sign_header},
+    batch::{HostKeys, SignedHeader, UnverifiedHeader, VerifiedHeader, sign_header},
     ids::{EventIndex, Hash, HostId, PublicKey, Sequence},
     limits::{BATCH_BODY_BYTES_MAX, HEADER_BYTES_MAX},
     session::{Message, RefusalCode},
@@ -207,7 +207,8 @@ async fn two_batches_under_one_sequence_are_kept_as_proof() {
     // Whoever is shown the two needs nothing else: both are good, of one key, host and sequence.
     let verified: Vec<VerifiedHeader> = files
         .iter()
-        .map(|(_, bytes)| VerifiedHeader::alone(UnverifiedHeader::parse(bytes).unwrap()).unwrap())
+        .map(|(_, bytes)| SignedHeader::check(UnverifiedHeader::parse(bytes).unwrap()).unwrap())
+        .map(|header| HostKeys::new(host.id).check(header).unwrap())
         .collect();
     assert_eq!(verified[0].fields().host, verified[1].fields().host);
     assert_eq!(verified[0].fields().sequence, verified[1].fields().sequence);

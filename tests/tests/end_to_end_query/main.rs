@@ -1,6 +1,7 @@
 //! Questions about hand-made ledgers: every way an answer can be known, absent or unknown.
 #![cfg(test)]
 
+mod epochs;
 mod folding;
 mod statements;
 

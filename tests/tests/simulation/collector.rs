@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex};
 
 use common::{
-    batch::{UnverifiedHeader, VerifiedHeader},
     entry::UnverifiedEntry,
     ids::{BootNanos, HostId, LeafIndex, Sequence, WallNanos},
     note::SignerKey,
@@ -13,7 +12,7 @@ use common::{
     text::Text,
 };
 use ledger::{
-    AppendError, Entry, EntryFacts, Ledger, Memory, PublishError,
+    AppendError, Entry, EntryFacts, Ledger, Memory, PublishError, last_header,
     storage::{NewObject, Storage, StorageError},
 };
 
@@ -89,10 +88,8 @@ impl Collector {
         let mut sequencer = Sequencer::new(config, published, BootNanos(now));
         let reader = ledger.reader();
         for host in reader.hosts() {
-            let head = reader.host_head(&host).ok_or("a host without head")?;
-            let header = reader.header(head.leaf).map_err(|e| e.to_string())?;
-            let header = UnverifiedHeader::parse(&header).map_err(|e| e.to_string())?;
-            let header = VerifiedHeader::alone(header).map_err(|e| e.to_string())?;
+            let header = last_header(&reader, &host).map_err(|e| e.to_string())?;
+            let header = header.ok_or("a host without head")?;
             sequencer.restore(&header).map_err(|e| e.to_string())?;
         }
         if let Some(last) = reader.host_head(&HostId::COLLECTOR) {
