@@ -67,6 +67,12 @@ impl Layout {
         self.root.join("projections")
     }
 
+    /// The ledger's index, likewise.
+    #[must_use]
+    pub fn ledger_index(&self) -> PathBuf {
+        self.projections().join("index")
+    }
+
     /// The ledger.
     #[must_use]
     pub fn ledger(&self) -> PathBuf {

@@ -52,7 +52,7 @@ pub enum ChainEndError {
 /// # Errors
 /// [`ChainEndError`]; nothing is taken up from bytes that do not verify.
 pub fn last_header(reader: &Reader, host: &HostId) -> Result<Option<VerifiedHeader>, ChainEndError> {
-    let Some(record) = reader.host_head(host) else {
+    let Some(record) = reader.host_head(host)? else {
         return Ok(None);
     };
     let last = signed(reader, host, record.leaf)?;
@@ -107,7 +107,7 @@ fn chain(host: &HostId) -> impl Fn(ChainFault) -> ChainEndError {
 }
 
 fn leaf_of(reader: &Reader, host: &HostId, sequence: Sequence) -> Result<LeafIndex, ChainEndError> {
-    let record = reader.find(host, sequence).ok_or(ChainEndError::Missing {
+    let record = reader.find(host, sequence)?.ok_or(ChainEndError::Missing {
         host: *host,
         sequence,
     })?;

@@ -1,13 +1,29 @@
 //! Where each leaf lies and which batch of which host it is.
 //!
-//! In memory, rebuilt at start from the heads of all groups: 24 bytes for a leaf's place and 32 for its
-//! batch. Thrown away and rebuilt at will; the groups are the truth. Owns nothing on disk.
+//! A file of one fixed-size record for each leaf, only ever appended to; in memory, one entry for each host.
+//! Derived from the groups and from nothing else: thrown away at will, behind them after a crash and never
+//! ahead. Owns that directory; refuses to be believed: whoever reads through it holds what they find against
+//! header and tile, and says so where it does not fit (`docs/format/index.md`, ADR 0012).
 
-use std::{collections::BTreeMap, ops::Range};
+pub mod record;
+mod records;
+pub mod tips;
 
-use common::ids::{HostId, LeafIndex, Sequence, WallNanos};
+use std::{collections::BTreeMap, io, path::Path};
 
+use common::ids::{Hash, HostId, LeafIndex, Sequence};
+
+use self::{
+    record::{Link, RECORD_BYTES, Record, host_tag},
+    records::Records,
+    tips::Tips,
+};
 use crate::group::{Head, Place};
+
+/// Tips are saved once so many leaves were added, so that a start reads no more groups than those.
+const SAVE_LEAVES: u64 = 16_384;
+/// Bytes of records that may wait for a disk that refuses them.
+const UNWRITTEN_BYTES_MAX: usize = 16 << 20;
 
 /// What the index keeps of an entry. Supplied by the caller, to whom alone entries have meaning. A statement of
 /// the collector is indexed as number so-and-so in the chain of [`HostId::COLLECTOR`].
@@ -17,10 +33,6 @@ pub struct EntryFacts {
     pub host: HostId,
     /// Its position in the host's chain.
     pub sequence: Sequence,
-    /// Earliest wall time in it, as the host's clock had it.
-    pub from_wall: WallNanos,
-    /// Latest wall time in it.
-    pub until_wall: WallNanos,
 }
 
 /// Reads the facts of an entry; `None` for a leaf that belongs to no chain.
@@ -33,10 +45,6 @@ pub struct BatchRecord {
     pub sequence: Sequence,
     /// Position in the ledger.
     pub leaf: LeafIndex,
-    /// Earliest wall time in the batch.
-    pub from_wall: WallNanos,
-    /// Latest wall time in the batch.
-    pub until_wall: WallNanos,
 }
 
 /// Where a leaf's bytes are.
@@ -48,183 +56,305 @@ pub struct Location {
     pub place: Place,
 }
 
-/// A [`Place`] with its group, packed.
+/// The index is not what was written: it is to be built again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("index: {0}")]
+pub struct Damaged(pub(crate) String);
+
+/// What happens to an index that is built again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IndexNews {
+    /// It is thrown away, for this reason.
+    Building(String),
+    /// So many leaves are indexed, of at least so many.
+    Progress {
+        /// Leaves indexed.
+        leaves: u64,
+        /// Leaves under the checkpoint.
+        of: u64,
+    },
+    /// It is whole again.
+    Built {
+        /// Leaves indexed.
+        leaves: u64,
+    },
+}
+
+/// Hears of it. On whatever thread finds out: be quick.
+pub type Tell = Box<dyn Fn(IndexNews) + Send + Sync>;
+
+/// The newest batch of a host.
 #[derive(Debug, Clone, Copy)]
-struct Slot {
-    group: u32,
-    header_at: u32,
-    body_at: u32,
-    body_bytes: u32,
-    body_crc: u32,
-    header_bytes: u16,
+struct Tip {
+    leaf: LeafIndex,
+    link: Link,
 }
 
 /// The index of all durable leaves.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Index {
-    groups: Vec<LeafIndex>,
-    slots: Vec<Slot>,
-    hosts: BTreeMap<HostId, Vec<BatchRecord>>,
+    records: Records,
+    /// The ledger it is of.
+    ledger: Hash,
+    leaves: u64,
+    /// Records of the last leaves, which the file has not yet.
+    unwritten: Vec<u8>,
+    tips: BTreeMap<HostId, Tip>,
+    saved_at: u64,
+    /// Times it was cleared.
+    rebuilt: u32,
+    /// Why it could not be built again: nothing is answered then.
+    broken: Option<Damaged>,
 }
 
 impl Index {
+    /// An empty index in memory.
+    pub(crate) fn in_memory() -> Self {
+        Self::over(Records::Memory(Vec::new()), Hash::default())
+    }
+
+    /// The index in `directory` of the ledger with this verifier key, as far as it vouches for itself; empty,
+    /// with the reason, where it does not.
+    pub(crate) fn open(directory: &Path, verifier: &str) -> io::Result<(Self, Option<Damaged>)> {
+        let mut index = Self::over(Records::open(directory)?, Records::name_of(verifier));
+        match index.load() {
+            Ok(()) => Ok((index, None)),
+            Err(why) => {
+                index.clear()?;
+                Ok((index, Some(Damaged(why))))
+            }
+        }
+    }
+
+    fn over(records: Records, ledger: Hash) -> Self {
+        Self {
+            records,
+            ledger,
+            leaves: 0,
+            unwritten: Vec::new(),
+            tips: BTreeMap::new(),
+            saved_at: 0,
+            rebuilt: 0,
+            broken: None,
+        }
+    }
+
+    /// Takes up what the tips vouch for; records beyond are made again.
+    fn load(&mut self) -> Result<(), String> {
+        let tips = self.records.tips()?.ok_or("there is none")?;
+        if tips.ledger != self.ledger {
+            return Err("it is of another ledger".into());
+        }
+        for (host, leaf) in tips.hosts {
+            let link = self
+                .records
+                .read(leaf)?
+                .link
+                .filter(|link| link.host == host_tag(&host));
+            let link = link.ok_or_else(|| format!("leaf {leaf} is no batch of host {host}"))?;
+            self.tips.insert(host, Tip { leaf, link });
+        }
+        (self.leaves, self.saved_at) = (tips.leaves, tips.leaves);
+        Ok(())
+    }
+
+    /// Forgets everything, on disk too.
+    pub(crate) fn clear(&mut self) -> io::Result<()> {
+        self.records.clear()?;
+        self.unwritten.clear();
+        self.tips.clear();
+        (self.leaves, self.saved_at) = (0, 0);
+        self.rebuilt += 1;
+        self.broken = None;
+        Ok(())
+    }
+
+    /// Building it again up to `leaves` failed: from now on it answers nothing but that.
+    pub(crate) fn give_up(&mut self, leaves: u64, why: &str) {
+        self.leaves = leaves;
+        self.unwritten.clear();
+        self.broken = Some(Damaged(why.to_owned()));
+    }
+
+    fn whole(&self) -> Result<(), Damaged> {
+        self.broken.clone().map_or(Ok(()), Err)
+    }
+
+    /// How often it was thrown away since it was opened.
+    pub(crate) fn rebuilt(&self) -> u32 {
+        self.rebuilt
+    }
+
     /// Number of leaves known.
     #[must_use]
     pub fn leaves(&self) -> u64 {
-        self.slots.len() as u64
+        self.leaves
     }
 
-    /// Adds the next group. `facts` are those of its headers in order.
-    pub(crate) fn add_group(&mut self, head: &Head, facts: &[Option<EntryFacts>]) {
-        let group = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
-        self.groups.push(head.first);
-        let leaves = head.first.0..;
-        for ((leaf, place), facts) in leaves.zip(&head.places).zip(facts) {
-            self.slots.push(Slot {
-                group,
+    /// Adds the next group. `facts` are those of its headers in order. A disk that refuses the records keeps
+    /// them waiting in memory, see [`Index::room`].
+    pub(crate) fn add_group(&mut self, head: &Head, facts: &[Option<EntryFacts>]) -> Result<(), Damaged> {
+        self.whole()?;
+        if head.first.0 != self.leaves {
+            return Err(Damaged(format!(
+                "it has {} leaves where leaf {} follows",
+                self.leaves, head.first
+            )));
+        }
+        for ((entry, place), facts) in (0..=u16::MAX).zip(&head.places).zip(facts) {
+            let leaf = LeafIndex(self.leaves);
+            let link = facts.map(|facts| self.link(&facts, leaf)).transpose()?.flatten();
+            let record = Record {
+                entry,
+                // The group's format admits no longer header.
+                header_bytes: u16::try_from(place.header.end - place.header.start).unwrap_or(u16::MAX),
                 header_at: place.header.start,
                 body_at: place.body.start,
                 body_bytes: place.body.end - place.body.start,
                 body_crc: place.body_crc,
-                // The group's format admits no longer header.
-                header_bytes: u16::try_from(place.header.end - place.header.start).unwrap_or(u16::MAX),
-            });
-            if let Some(facts) = facts {
-                self.add_batch(facts, LeafIndex(leaf));
+                link,
+            };
+            record.encode(leaf, &mut self.unwritten);
+            if let Some((facts, link)) = facts.zip(link) {
+                self.tips.insert(facts.host, Tip { leaf, link });
             }
+            self.leaves += 1;
         }
+        // What fails now is tried again with the next group, and refused by `room` when it is too much.
+        if self.write().is_ok() && self.leaves - self.saved_at >= SAVE_LEAVES {
+            let _ = self.save();
+        }
+        Ok(())
     }
 
-    fn add_batch(&mut self, facts: &EntryFacts, leaf: LeafIndex) {
-        let chain = self.hosts.entry(facts.host).or_default();
-        let record = BatchRecord {
-            sequence: facts.sequence,
-            leaf,
-            from_wall: facts.from_wall,
-            until_wall: facts.until_wall,
+    /// The link of a batch that continues its host's chain; of two with one sequence the first one stays.
+    fn link(&self, facts: &EntryFacts, leaf: LeafIndex) -> Result<Option<Link>, Damaged> {
+        let Some(tip) = self.tips.get(&facts.host) else {
+            return Ok(Some(Link::first(facts, leaf)));
         };
-        // In order but for forks kept as evidence; of two leaves with one sequence the first one stays.
-        match chain.last() {
-            Some(last) if last.sequence >= facts.sequence => {
-                if let Err(at) = chain.binary_search_by_key(&facts.sequence, |record| record.sequence) {
-                    chain.insert(at, record);
-                }
-            }
-            _ => chain.push(record),
+        if facts.sequence <= tip.link.sequence {
+            return Ok(None);
         }
+        let beyond = self.link_of(tip.link.jump, tip.link.host)?;
+        Ok(Some(Link::after(facts, &tip.link, tip.leaf, &beyond)))
     }
 
-    /// Where `leaf` lies.
-    #[must_use]
-    pub fn location(&self, leaf: LeafIndex) -> Option<Location> {
-        let slot = self.slots.get(usize::try_from(leaf.0).ok()?)?;
-        let range = |at: u32, bytes: u32| -> Range<u32> { at..at + bytes };
-        Some(Location {
-            group: *self.groups.get(slot.group as usize)?,
-            place: Place {
-                header: range(slot.header_at, u32::from(slot.header_bytes)),
-                body: range(slot.body_at, slot.body_bytes),
-                body_crc: slot.body_crc,
-            },
-        })
+    fn write(&mut self) -> io::Result<()> {
+        let first = self.written();
+        self.records.write(LeafIndex(first), &self.unwritten)?;
+        self.unwritten.clear();
+        Ok(())
     }
 
-    /// The batch of `host` at `sequence`.
-    #[must_use]
-    pub fn find(&self, host: &HostId, sequence: Sequence) -> Option<BatchRecord> {
-        let chain = self.hosts.get(host)?;
-        let at = chain
-            .binary_search_by_key(&sequence, |record| record.sequence)
-            .ok()?;
-        chain.get(at).copied()
+    /// Leaves whose records the file has.
+    fn written(&self) -> u64 {
+        self.leaves - (self.unwritten.len() / RECORD_BYTES) as u64
+    }
+
+    /// Makes sure that a group may be added: that not too many records wait for a disk that refuses them.
+    pub(crate) fn room(&mut self) -> io::Result<()> {
+        if self.unwritten.len() < UNWRITTEN_BYTES_MAX {
+            return Ok(());
+        }
+        self.write()
+    }
+
+    /// Makes everything durable and vouches for it.
+    pub(crate) fn save(&mut self) -> io::Result<()> {
+        if self.leaves == self.saved_at || self.broken.is_some() {
+            return Ok(());
+        }
+        self.write()?;
+        let hosts = self.tips.iter().map(|(host, tip)| (*host, tip.leaf)).collect();
+        self.records.save(&Tips {
+            ledger: self.ledger,
+            leaves: self.leaves,
+            hosts,
+        })?;
+        self.saved_at = self.leaves;
+        Ok(())
+    }
+
+    fn record(&self, leaf: LeafIndex) -> Result<Record, Damaged> {
+        self.whole()?;
+        let written = self.written();
+        let Some(waiting) = leaf.0.checked_sub(written) else {
+            return self.records.read(leaf).map_err(Damaged);
+        };
+        let at = usize::try_from(waiting)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(RECORD_BYTES);
+        let bytes = self.unwritten.get(at..).unwrap_or_default();
+        Record::decode(leaf, bytes).map_err(|bad| Damaged(format!("record of leaf {leaf}: {bad}")))
+    }
+
+    fn link_of(&self, leaf: LeafIndex, host: [u8; 8]) -> Result<Link, Damaged> {
+        let link = self.record(leaf)?.link.filter(|link| link.host == host);
+        link.ok_or_else(|| Damaged(format!("leaf {leaf} is not of the chain that links to it")))
+    }
+
+    /// Where `leaf` lies; `None` beyond the last one.
+    pub fn location(&self, leaf: LeafIndex) -> Result<Option<Location>, Damaged> {
+        if leaf.0 >= self.leaves {
+            return Ok(None);
+        }
+        Ok(Some(self.record(leaf)?.location(leaf)))
+    }
+
+    /// The batch of `host` at `sequence`: reads a number of records that grows with the logarithm of the chain.
+    pub fn find(&self, host: &HostId, sequence: Sequence) -> Result<Option<BatchRecord>, Damaged> {
+        self.whole()?;
+        let Some(mut tip) = self.tips.get(host).copied() else {
+            return Ok(None);
+        };
+        // Each step leads to an earlier leaf of a smaller depth, so this ends.
+        while tip.link.sequence > sequence {
+            if tip.link.depth == 1 {
+                return Ok(None);
+            }
+            let step = |leaf| {
+                Ok(Tip {
+                    leaf,
+                    link: self.link_of(leaf, tip.link.host)?,
+                })
+            };
+            let far = step(tip.link.jump)?;
+            let next = if far.link.sequence >= sequence {
+                far
+            } else {
+                step(tip.link.previous)?
+            };
+            if next.link.depth >= tip.link.depth || next.link.sequence >= tip.link.sequence {
+                return Err(Damaged(format!(
+                    "leaf {} does not come before leaf {}",
+                    next.leaf, tip.leaf
+                )));
+            }
+            tip = next;
+        }
+        let found = BatchRecord {
+            sequence,
+            leaf: tip.leaf,
+        };
+        Ok((tip.link.sequence == sequence).then_some(found))
     }
 
     /// The latest batch of `host`.
-    #[must_use]
-    pub fn head(&self, host: &HostId) -> Option<BatchRecord> {
-        self.hosts.get(host)?.last().copied()
+    pub fn head(&self, host: &HostId) -> Result<Option<BatchRecord>, Damaged> {
+        self.whole()?;
+        Ok(self.tips.get(host).map(|tip| BatchRecord {
+            sequence: tip.link.sequence,
+            leaf: tip.leaf,
+        }))
     }
 
     /// All hosts, in the order of their ids; the collector, whose statements are a chain as well, is none.
     #[must_use]
     pub fn hosts(&self) -> Vec<HostId> {
-        let hosts = self.hosts.keys().copied();
+        let hosts = self.tips.keys().copied();
         hosts.filter(|host| *host != HostId::COLLECTOR).collect()
-    }
-
-    /// Batches of `host` whose time bounds meet `from..=until`, by sequence. Wall clocks step back, so every
-    /// batch is looked at.
-    #[must_use]
-    pub fn between(&self, host: &HostId, from: WallNanos, until: WallNanos) -> Vec<BatchRecord> {
-        let meets = |record: &&BatchRecord| record.from_wall <= until && record.until_wall >= from;
-        self.hosts
-            .get(host)
-            .map_or_else(Vec::new, |chain| chain.iter().filter(meets).copied().collect())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::group::{Entry, encode_head};
-
-    #[test]
-    fn batches_are_found_by_host_and_sequence_and_time() {
-        let facts = |host: u8, sequence: u64| {
-            Some(EntryFacts {
-                host: HostId([host; 32]),
-                sequence: Sequence(sequence),
-                from_wall: WallNanos(sequence * 10),
-                until_wall: WallNanos(sequence * 10 + 9),
-            })
-        };
-        let entries = [Entry {
-            header: b"h",
-            body: b"bb",
-        }; 5];
-        let head = |first| {
-            Head::parse(
-                &encode_head(LeafIndex(first), &entries).unwrap(),
-                LeafIndex(first),
-            )
-            .unwrap()
-        };
-        let mut index = Index::default();
-        index.add_group(
-            &head(0),
-            &[facts(1, 0), facts(2, 0), None, facts(1, 1), facts(1, 2)],
-        );
-        index.add_group(
-            &head(5),
-            &[facts(2, 1), facts(1, 1), facts(2, 3), facts(2, 2), facts(1, 3)],
-        );
-        let (one, two) = (HostId([1; 32]), HostId([2; 32]));
-        assert_eq!(index.leaves(), 10);
-        // Leaf 6 repeats a sequence: the first stays.
-        assert_eq!(index.find(&one, Sequence(1)).unwrap().leaf, LeafIndex(3));
-        assert_eq!(index.find(&two, Sequence(2)).unwrap().leaf, LeafIndex(8));
-        assert_eq!(index.find(&two, Sequence(9)), None);
-        assert_eq!(index.head(&two).unwrap().sequence, Sequence(3));
-        assert_eq!(index.hosts(), [one, two]);
-        let times = |from, until| -> Vec<u64> {
-            index
-                .between(&one, WallNanos(from), WallNanos(until))
-                .iter()
-                .map(|r| r.sequence.0)
-                .collect()
-        };
-        assert_eq!(times(9, 20), [0, 1, 2]);
-        assert_eq!(times(100, 200), [0_u64; 0]);
-        let location = index.location(LeafIndex(7)).unwrap();
-        assert_eq!(
-            (location.group, location.place),
-            (LeafIndex(5), head(5).places[2].clone())
-        );
-        assert_eq!(index.location(LeafIndex(10)), None);
-    }
-
-    #[test]
-    fn records_stay_small() {
-        assert!(size_of::<Slot>() + size_of::<BatchRecord>() <= 64);
-    }
-}
+mod tests;

@@ -18,7 +18,7 @@ pub mod writer;
 
 pub use chain_end::{ChainEndError, last_header};
 pub use group::Entry;
-pub use index::{BatchRecord, Describe, EntryFacts};
+pub use index::{BatchRecord, Describe, EntryFacts, IndexNews, Tell};
 pub use reader::{Published, ReadError, Reader};
 pub use recovery::{OpenError, Recovered};
 pub use storage::{Local, Memory, StorageError};

@@ -3,11 +3,15 @@
 //! Cheap to clone and safe to use from any thread. Nothing read from disk is handed out unchecked: headers
 //! are compared with their leaf hash, bodies with their checksum, proofs are verified before they leave.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    fmt,
+    ops::Range,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use common::{
     checkpoint::Checkpoint,
-    ids::{Hash, HostId, LeafIndex, Sequence, WallNanos},
+    ids::{Hash, HostId, LeafIndex, Sequence},
     merkle::{
         ProofError, consistency_proof_from, inclusion_proof_from, leaf_hash, root_from, verify_consistency,
         verify_inclusion,
@@ -18,8 +22,9 @@ use common::{
 };
 
 use crate::{
-    group::group_path,
-    index::{BatchRecord, Index, Location},
+    group::{Place, group_path},
+    index::{BatchRecord, Damaged, Describe, Index, IndexNews, Tell},
+    recovery::{head_with, rebuild},
     storage::{Storage, StorageError},
     tiles::{BUNDLE_BYTES_MAX, LOG, TILE_BYTES_MAX, TileError, TileStore, object_path},
 };
@@ -84,6 +89,9 @@ pub enum ReadError {
         /// The object.
         path: String,
     },
+    /// The index is wrong and could not be built again.
+    #[error("the ledger's index is wrong: {0}; run `hostledger verify`, restart the collector")]
+    Index(String),
     /// The tiles do not lead to the checkpoint's root.
     #[error("tiles do not prove leaf {leaf}: {why}; run `hostledger verify`")]
     Unprovable {
@@ -104,14 +112,41 @@ pub enum ReadError {
     },
 }
 
+/// Times the index is built again while the ledger is open: more often, something writes to it.
+const REBUILDS_MAX: u32 = 3;
+
 /// What writer and readers share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) verifier: VerifierKey,
     pub(crate) tiles: TileStore,
     pub(crate) published: RwLock<Published>,
     pub(crate) index: RwLock<Index>,
+    pub(crate) describe: Describe,
+    pub(crate) tell: Tell,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("storage", &self.storage)
+            .field("verifier", &self.verifier)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Builds `index` again up to `leaves`, for it was found wrong.
+    pub(crate) fn rebuild(&self, index: &mut Index, leaves: u64, why: &str) -> Result<(), String> {
+        if index.rebuilt() >= REBUILDS_MAX {
+            return Err(format!(
+                "{why}, though built again {REBUILDS_MAX} times: who writes to it?"
+            ));
+        }
+        (self.tell)(IndexNews::Building(why.to_owned()));
+        rebuild(self.storage.as_ref(), self.describe, leaves, index, &self.tell)
+            .inspect_err(|why| index.give_up(leaves, why))
+    }
 }
 
 /// A view of a ledger that follows its growth.
@@ -147,16 +182,14 @@ impl Reader {
         self.with_index(Index::leaves)
     }
 
-    /// The batch of `host` at `sequence`, once durable.
-    #[must_use]
-    pub fn find(&self, host: &HostId, sequence: Sequence) -> Option<BatchRecord> {
-        self.with_index(|index| index.find(host, sequence))
+    /// The batch of `host` at `sequence`, once durable. The header found there says the same.
+    pub fn find(&self, host: &HostId, sequence: Sequence) -> Result<Option<BatchRecord>, ReadError> {
+        self.asked(|index| index.find(host, sequence), host)
     }
 
-    /// The latest durable batch of `host`.
-    #[must_use]
-    pub fn host_head(&self, host: &HostId) -> Option<BatchRecord> {
-        self.with_index(|index| index.head(host))
+    /// The latest durable batch of `host`. The header found there says the same.
+    pub fn host_head(&self, host: &HostId) -> Result<Option<BatchRecord>, ReadError> {
+        self.asked(|index| index.head(host), host)
     }
 
     /// All hosts with a durable batch.
@@ -165,47 +198,33 @@ impl Reader {
         self.with_index(Index::hosts)
     }
 
-    /// Durable batches of `host` whose time bounds meet `from..=until`.
-    #[must_use]
-    pub fn batches_between(&self, host: &HostId, from: WallNanos, until: WallNanos) -> Vec<BatchRecord> {
-        self.with_index(|index| index.between(host, from, until))
-    }
-
     /// The header at `leaf`; compared with its leaf hash where a checkpoint covers it.
     pub fn header(&self, leaf: LeafIndex) -> Result<Vec<u8>, ReadError> {
-        let location = self.location(leaf)?;
-        let (path, header) = self.bytes(&location, location.place.header.clone())?;
         let size = self.published().checkpoint.size;
         let tile = leaf.0 / u64::from(TILE_WIDTH);
-        let known = TilePath::in_tree(Kind::Hashes(0), tile, size)
+        let tile = TilePath::in_tree(Kind::Hashes(0), tile, size)
             .filter(|tile| leaf.0 % u64::from(TILE_WIDTH) < u64::from(tile.width));
-        if let Some(tile) = known {
-            let at = usize::from((leaf.0 % u64::from(TILE_WIDTH)).to_le_bytes()[0]);
-            if self.shared.tiles.hashes(tile)?.get(at) != Some(&leaf_hash(&header)) {
-                return Err(ReadError::Rotten {
-                    what: "header",
-                    leaf,
-                    path,
-                });
-            }
-        }
-        Ok(header)
+        self.checked(
+            leaf,
+            "header",
+            |place| place.header.clone(),
+            |header, _| {
+                let Some(tile) = tile else { return Ok(true) };
+                let at = usize::from((leaf.0 % u64::from(TILE_WIDTH)).to_le_bytes()[0]);
+                Ok(self.shared.tiles.hashes(tile)?.get(at) == Some(&leaf_hash(header)))
+            },
+        )
     }
 
     /// The body beside `leaf`, compared with its checksum. Whether it is what the header commits to is for
     /// the caller to check.
     pub fn body(&self, leaf: LeafIndex) -> Result<Vec<u8>, ReadError> {
-        let location = self.location(leaf)?;
-        let (path, body) = self.bytes(&location, location.place.body.clone())?;
-        if crc32fast::hash(&body) == location.place.body_crc {
-            Ok(body)
-        } else {
-            Err(ReadError::Rotten {
-                what: "body",
-                leaf,
-                path,
-            })
-        }
+        self.checked(
+            leaf,
+            "body",
+            |place| place.body.clone(),
+            |body, place| Ok(crc32fast::hash(body) == place.body_crc),
+        )
     }
 
     /// The proof that `leaf` stands under the latest checkpoint.
@@ -271,29 +290,101 @@ impl Reader {
         self.shared.tiles.forget();
     }
 
-    fn location(&self, leaf: LeafIndex) -> Result<Location, ReadError> {
-        let found = self.with_index(|index| (index.location(leaf), index.leaves()));
-        found.0.ok_or(ReadError::NoSuchLeaf {
-            leaf,
-            leaves: found.1,
+    /// Part of the group that holds `leaf`, if it `fits`. Where it does not, either the group has rotted or the
+    /// index led to the wrong place: the group's own head tells.
+    fn checked(
+        &self,
+        leaf: LeafIndex,
+        what: &'static str,
+        part: impl Fn(&Place) -> Range<u32>,
+        fits: impl Fn(&[u8], &Place) -> Result<bool, ReadError>,
+    ) -> Result<Vec<u8>, ReadError> {
+        let mut again = false;
+        loop {
+            let (seen, location) = self.indexed(|index| index.location(leaf))?;
+            let location = location.ok_or_else(|| ReadError::NoSuchLeaf {
+                leaf,
+                leaves: self.leaves(),
+            })?;
+            let path = group_path(location.group);
+            let range = part(&location.place);
+            let length = (range.end - range.start) as usize;
+            let read = self
+                .shared
+                .storage
+                .read_range(&path, u64::from(range.start), length)?;
+            let fault = match read {
+                Some(bytes) if fits(&bytes, &location.place)? => return Ok(bytes),
+                Some(_) => ReadError::Rotten { what, leaf, path },
+                None => ReadError::Missing { path },
+            };
+            let head = head_with(self.shared.storage.as_ref(), leaf)?;
+            let misled = head.is_some_and(|head| {
+                let entry = usize::try_from(leaf.0 - head.first.0).unwrap_or(usize::MAX);
+                head.first != location.group || head.places.get(entry) != Some(&location.place)
+            });
+            if again || !misled {
+                return Err(fault);
+            }
+            self.heal(seen, &format!("leaf {leaf} is not where it says"))?;
+            again = true;
+        }
+    }
+
+    /// What the index says of a batch, held against the header there.
+    fn asked(
+        &self,
+        ask: impl Fn(&Index) -> Result<Option<BatchRecord>, Damaged>,
+        host: &HostId,
+    ) -> Result<Option<BatchRecord>, ReadError> {
+        let (seen, found) = self.indexed(&ask)?;
+        if found.is_none_or(|found| self.says(host, &found)) {
+            return Ok(found);
+        }
+        let why = format!("it takes another leaf for a batch of host {host}");
+        self.heal(seen, &why)?;
+        let (_, found) = self.indexed(&ask)?;
+        if found.is_none_or(|found| self.says(host, &found)) {
+            return Ok(found);
+        }
+        Err(ReadError::Index(why))
+    }
+
+    /// Whether the header at the leaf found is of that batch. One that cannot be read is no fault of the
+    /// index, and named by whoever reads it next.
+    fn says(&self, host: &HostId, found: &BatchRecord) -> bool {
+        self.header(found.leaf).map_or(true, |header| {
+            (self.shared.describe)(&header)
+                .is_some_and(|facts| facts.host == *host && facts.sequence == found.sequence)
         })
     }
 
-    fn bytes(
-        &self,
-        location: &Location,
-        range: std::ops::Range<u32>,
-    ) -> Result<(String, Vec<u8>), ReadError> {
-        let path = group_path(location.group);
-        let length = (range.end - range.start) as usize;
-        match self
-            .shared
-            .storage
-            .read_range(&path, u64::from(range.start), length)?
-        {
-            Some(bytes) => Ok((path, bytes)),
-            None => Err(ReadError::Missing { path }),
+    /// Asks the index, once more after building it again where it is damaged; with how often it had been built
+    /// again when it answered.
+    fn indexed<T>(&self, ask: impl Fn(&Index) -> Result<T, Damaged>) -> Result<(u32, T), ReadError> {
+        let (seen, answer) = self.with_index(|index| (index.rebuilt(), ask(index)));
+        let Err(damaged) = answer else {
+            return answer
+                .map(|answer| (seen, answer))
+                .map_err(|damaged| ReadError::Index(damaged.0));
+        };
+        self.heal(seen, &damaged.0)?;
+        let (seen, answer) = self.with_index(|index| (index.rebuilt(), ask(index)));
+        answer
+            .map(|answer| (seen, answer))
+            .map_err(|damaged| ReadError::Index(damaged.0))
+    }
+
+    /// Builds the index again unless somebody did since it was `seen`. The writer waits meanwhile.
+    fn heal(&self, seen: u32, why: &str) -> Result<(), ReadError> {
+        let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
+        if index.rebuilt() != seen {
+            return Ok(());
         }
+        let leaves = index.leaves();
+        self.shared
+            .rebuild(&mut index, leaves, why)
+            .map_err(ReadError::Index)
     }
 
     fn with_index<T>(&self, ask: impl FnOnce(&Index) -> T) -> T {

@@ -4,9 +4,13 @@
 //! acknowledged, so it is integrated and published. Anything that does not fit is a named, fatal error:
 //! guessing here could sign a second root for a size.
 
+mod load;
 mod read;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    path::Path,
+    sync::{Arc, RwLock},
+};
 
 use common::{
     checkpoint::{self, Checkpoint, CheckpointError},
@@ -16,11 +20,12 @@ use common::{
     note::{SignerKey, VerifierKey},
 };
 
-use self::read::{LoadedGroup, read_groups, resume};
+use self::{load::load, read::resume};
+pub(crate) use self::{load::rebuild, read::head_with};
 use crate::{
     frontier::Frontier,
-    group::{GROUPS, GroupFault, slice},
-    index::{Describe, Index},
+    group::{GROUPS, GroupFault},
+    index::{Describe, Index, IndexNews, Tell},
     reader::{Published, Shared, checkpoint_path},
     storage::{NewObject, Storage, StorageError},
     tiles::TileStore,
@@ -106,6 +111,9 @@ pub enum OpenError {
         /// Root in the checkpoint.
         signed: Hash,
     },
+    /// The index cannot be kept. Disk, or its permissions; removing the directory is always safe.
+    #[error("index: {0}")]
+    Index(String),
     /// Replaying failed; the error says whose fault it is.
     #[error("replaying groups: {0}")]
     Replay(PublishError),
@@ -113,16 +121,45 @@ pub enum OpenError {
 
 impl Ledger {
     /// Opens the ledger in `storage`, or makes one there, and brings every durable leaf under a checkpoint.
-    /// `signer`'s name is the ledger's origin; `describe` reads the headers for the index.
+    /// `signer`'s name is the ledger's origin; `describe` reads the headers for the index, which is kept in
+    /// memory: for tests and small ledgers.
     pub fn open(
         storage: Arc<dyn Storage>,
         signer: SignerKey,
         describe: Describe,
     ) -> Result<(Self, Recovered), OpenError> {
+        Self::open_over(storage, signer, describe, Index::in_memory(), Box::new(|_| ()))
+    }
+
+    /// [`Ledger::open`] with the index in `directory`, which nobody else may write: neither memory nor start
+    /// grow with the ledger. `tell` hears whenever the index is built again, then or later.
+    pub fn open_indexed(
+        storage: Arc<dyn Storage>,
+        signer: SignerKey,
+        describe: Describe,
+        directory: &Path,
+        tell: Tell,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let opened = Index::open(directory, &signer.verifier().to_string());
+        let (index, damaged) =
+            opened.map_err(|error| OpenError::Index(format!("{}: {error}", directory.display())))?;
+        if let Some(damaged) = damaged {
+            tell(IndexNews::Building(damaged.0));
+        }
+        Self::open_over(storage, signer, describe, index, tell)
+    }
+
+    fn open_over(
+        storage: Arc<dyn Storage>,
+        signer: SignerKey,
+        describe: Describe,
+        mut index: Index,
+        tell: Tell,
+    ) -> Result<(Self, Recovered), OpenError> {
         let verifier = signer.verifier().clone();
-        let paths = storage.list(GROUPS)?;
         let note = storage.read(&checkpoint_path(), NOTE_BYTES_MAX as u64)?;
-        check_key(storage.as_ref(), &verifier, paths.is_empty() && note.is_none())?;
+        let new = note.is_none() && storage.list(GROUPS)?.is_empty();
+        check_key(storage.as_ref(), &verifier, new)?;
         let found = note
             .map(|note| {
                 checkpoint::open(&note, &verifier).map(|checkpoint| Published {
@@ -135,15 +172,7 @@ impl Ledger {
             storage.settle(&checkpoint_path())?;
         }
         let size = found.as_ref().map_or(0, |published| published.checkpoint.size);
-        let groups = read_groups(storage.as_ref(), &paths, size, describe)?;
-        let leaves = groups.last().map_or(0, |group| group.head.end().0);
-        if leaves < size {
-            let evidence = format!("the checkpoint has {size} leaves");
-            return Err(OpenError::MissingGroup {
-                leaf: LeafIndex(leaves),
-                evidence,
-            });
-        }
+        let loaded = load(storage.as_ref(), describe, size, &mut index, &tell)?;
         let tiles = TileStore::new(Arc::clone(&storage));
         let edge = resume(&tiles, size)?;
         let signed = found
@@ -157,22 +186,23 @@ impl Ledger {
             });
         }
         let standing = found.clone().unwrap_or_else(|| unsigned_genesis(&verifier));
+        let leaves = index.leaves();
         let shared = Shared {
             storage,
             verifier,
             tiles,
             published: RwLock::new(standing),
-            index: RwLock::new(Index::default()),
+            index: RwLock::new(index),
+            describe,
+            tell,
         };
         let mut ledger = Self {
             shared: Arc::new(shared),
             signer,
-            describe,
             edge,
-            pending: Vec::new(),
+            pending: loaded.pending,
             poisoned: None,
         };
-        let replayed_groups = ledger.load(groups, size)?;
         let outcome = if found.is_none() && ledger.pending.is_empty() {
             ledger.publish(Frontier::new())
         } else {
@@ -188,33 +218,10 @@ impl Ledger {
             Recovered {
                 leaves,
                 found_size: size,
-                replayed_groups,
+                replayed_groups: loaded.replayed_groups,
                 published,
             },
         ))
-    }
-
-    /// Fills the index with `groups` and queues those beyond `size`; returns how many those are.
-    fn load(&mut self, groups: Vec<LoadedGroup>, size: u64) -> Result<usize, OpenError> {
-        let mut replayed = 0;
-        for group in groups {
-            let Some(file) = group.file else {
-                let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
-                index.add_group(&group.head, &group.facts);
-                continue;
-            };
-            // A dead process may have named it without syncing; what is published must not depend on that.
-            self.shared.storage.settle(&group.path)?;
-            self.sequenced(
-                &group.head,
-                group.head.places.iter().map(|place| slice(&file, &place.header)),
-            );
-            replayed += 1;
-        }
-        if self.edge.size() + self.pending.len() as u64 != self.reader().leaves() {
-            return Err(OpenError::SplitGroup { size });
-        }
-        Ok(replayed)
     }
 }
 

@@ -21,7 +21,7 @@ use common::{
 use crate::{
     frontier::{Frontier, Resource},
     group::{BadGroup, Entry, GroupFault, Head, encode_head, group_path},
-    index::{Describe, EntryFacts},
+    index::EntryFacts,
     reader::{Published, Reader, Shared, checkpoint_path},
     storage::{NewObject, StorageError},
     tiles::object_path,
@@ -63,7 +63,6 @@ pub enum PublishError {
 pub struct Ledger {
     pub(crate) shared: Arc<Shared>,
     pub(crate) signer: SignerKey,
-    pub(crate) describe: Describe,
     /// Edge of the tree under the published checkpoint.
     pub(crate) edge: Frontier,
     /// Headers of durable leaves beyond that edge, in order.
@@ -86,6 +85,7 @@ impl Ledger {
         if self.pending.len().saturating_add(entries.len()) > PENDING_LEAVES_MAX {
             return Err(AppendError::Backlog(self.pending.len()));
         }
+        self.index_has_room().map_err(AppendError::NoSpace)?;
         let first = LeafIndex(self.next_leaf());
         let head = encode_head(first, entries)?;
         let parts: Vec<&[u8]> = std::iter::once(head.as_slice())
@@ -103,7 +103,8 @@ impl Ledger {
             Err(error) => return Err(AppendError::Fatal(self.poison(&error))),
         }
         let head = Head::parse(&head, first).map_err(|fault| AppendError::Fatal(self.poison_by(&fault)))?;
-        self.sequenced(&head, entries.iter().map(|entry| entry.header));
+        self.sequenced(&head, entries.iter().map(|entry| entry.header))
+            .map_err(AppendError::Fatal)?;
         Ok(first)
     }
 
@@ -120,19 +121,32 @@ impl Ledger {
         Ok(published)
     }
 
-    /// Records a durable group in the index and queues its headers.
-    pub(crate) fn sequenced<'a>(&mut self, head: &Head, headers: impl Iterator<Item = &'a [u8]>) {
+    /// Records a durable group in the index and queues its headers. Where the index is damaged it is built
+    /// again from the groups, this one included.
+    fn sequenced<'a>(&mut self, head: &Head, headers: impl Iterator<Item = &'a [u8]>) -> Result<(), String> {
         let begin = self.pending.len();
         self.pending.extend(headers.map(<[u8]>::to_vec));
         let facts: Vec<Option<EntryFacts>> = self.pending[begin..]
             .iter()
-            .map(|header| (self.describe)(header))
+            .map(|header| (self.shared.describe)(header))
             .collect();
-        self.shared
-            .index
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .add_group(head, &facts);
+        let shared = Arc::clone(&self.shared);
+        let mut index = shared.index.write().unwrap_or_else(PoisonError::into_inner);
+        match index.add_group(head, &facts) {
+            Ok(()) => Ok(()),
+            Err(damaged) => shared
+                .rebuild(&mut index, head.end().0, &damaged.0)
+                .inspect_err(|why| self.poisoned = Some(why.clone())),
+        }
+    }
+
+    /// An index that its disk refuses may lag by so much and no more.
+    fn index_has_room(&self) -> Result<(), StorageError> {
+        let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.room().map_err(|source| StorageError::NoSpace {
+            path: "the ledger's index".to_owned(),
+            source,
+        })
     }
 
     /// Writes the bundles and tiles of all pending leaves. Until [`Ledger::publish`] succeeds nothing refers
@@ -227,6 +241,14 @@ impl Ledger {
         let cause = cause.to_string();
         self.poisoned = Some(cause.clone());
         cause
+    }
+}
+
+impl Drop for Ledger {
+    /// Spares the next start the groups since the index was last saved; a failure only costs it their heads.
+    fn drop(&mut self) {
+        let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
+        let _ = index.save();
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn receipts(
     let size = head.checkpoint.size;
     let mut proven = Vec::new();
     for sequence in (from.0..=through.0).map(Sequence) {
-        let Some(record) = reader.find(host, sequence).filter(|record| record.leaf.0 < size) else {
+        let Some(record) = reader.find(host, sequence)?.filter(|record| record.leaf.0 < size) else {
             return Ok(None);
         };
         let receipt = reader.receipt_in(record.leaf, &head)?;

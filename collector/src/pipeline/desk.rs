@@ -147,14 +147,14 @@ impl Desk {
         let stored = self
             .reader
             .find(host, sequence)
-            .map(|record| self.reader.header(record.leaf));
+            .and_then(|found| found.map(|record| self.reader.header(record.leaf)).transpose());
         match stored {
-            Some(Ok(header)) => Sequencer::judge_stored(batch, &header),
+            Ok(Some(header)) => Sequencer::judge_stored(batch, &header),
             other => {
                 // Ours to fix: the ledger cannot show what it acknowledged.
                 let text = match other {
-                    Some(Err(error)) => error.to_string(),
-                    _ => "the stored batch is not indexed".to_owned(),
+                    Err(error) => error.to_string(),
+                    Ok(_) => "the stored batch is not indexed".to_owned(),
                 };
                 tracing::error!(%host, %sequence, error = %text, "a stored batch cannot be read");
                 Err(Rejected {
@@ -197,7 +197,7 @@ impl Desk {
 
     fn header_before(&self, host: &HostId, sequence: Sequence) -> Option<Vec<u8>> {
         let before = Sequence(sequence.0.checked_sub(1)?);
-        let record = self.reader.find(host, before)?;
+        let record = self.reader.find(host, before).ok()??;
         self.reader.header(record.leaf).ok()
     }
 

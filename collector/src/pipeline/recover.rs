@@ -13,8 +13,8 @@ use common::{
     statement::{BadStatement, StatementFault, UnverifiedStatement, VerifiedStatement},
 };
 use ledger::{
-    ChainEndError, EntryFacts, Ledger, Local, OpenError, PublishError, ReadError, Recovered, last_header,
-    storage::OpenLocalError,
+    ChainEndError, EntryFacts, IndexNews, Ledger, Local, OpenError, PublishError, ReadError, Recovered,
+    last_header, storage::OpenLocalError,
 };
 
 use super::RETRY;
@@ -88,8 +88,6 @@ pub fn describe(entry: &[u8]) -> Option<EntryFacts> {
             EntryFacts {
                 host: fields.host,
                 sequence: fields.sequence,
-                from_wall: fields.from_wall,
-                until_wall: fields.until_wall,
             }
         }
         UnverifiedEntry::Statement(statement) => {
@@ -97,11 +95,18 @@ pub fn describe(entry: &[u8]) -> Option<EntryFacts> {
             EntryFacts {
                 host: HostId::COLLECTOR,
                 sequence: Sequence(fields.number.0),
-                from_wall: fields.at,
-                until_wall: fields.at,
             }
         }
     })
+}
+
+/// Says what happens to the ledger's index.
+fn report(news: IndexNews) {
+    match news {
+        IndexNews::Building(why) => tracing::warn!(why, "the ledger's index is built again"),
+        IndexNews::Progress { leaves, of } => tracing::info!(leaves, of, "indexing the ledger"),
+        IndexNews::Built { leaves } => tracing::info!(leaves, "the ledger's index is whole"),
+    }
 }
 
 /// Opens the ledger and takes up every chain. Waits while the disk is too full to publish what was durable.
@@ -111,7 +116,14 @@ pub fn recover(layout: &Layout) -> Result<Recovery, RecoverError> {
     let text = files::read_text(&path, KEY_BYTES_MAX)?;
     let signer = SignerKey::parse(text.trim()).map_err(|cause| RecoverError::Key { path, cause })?;
     let storage = Local::open_writer(&layout.ledger())?;
-    let (mut ledger, mut found) = Ledger::open(Arc::new(storage), signer.clone(), describe)?;
+    let index = layout.ledger_index();
+    let (mut ledger, mut found) = Ledger::open_indexed(
+        Arc::new(storage),
+        signer.clone(),
+        describe,
+        &index,
+        Box::new(report),
+    )?;
     while !found.published {
         match ledger.integrate_and_publish() {
             Ok(_) => found.published = true,
@@ -127,7 +139,7 @@ pub fn recover(layout: &Layout) -> Result<Recovery, RecoverError> {
     for host in reader.hosts() {
         chains.extend(last_header(&reader, &host)?);
     }
-    let last_statement = match reader.host_head(&HostId::COLLECTOR) {
+    let last_statement = match reader.host_head(&HostId::COLLECTOR)? {
         Some(record) => {
             let parsed = UnverifiedStatement::parse(&reader.header(record.leaf)?)?;
             Some(VerifiedStatement::alone(parsed, signer.verifier())?)

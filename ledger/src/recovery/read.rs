@@ -9,50 +9,126 @@ use rayon::prelude::*;
 use super::OpenError;
 use crate::{
     frontier::Frontier,
-    group::{FIXED_BYTES, GROUP_BYTES_MAX, GroupFault, Head, Prologue, parse_group_path, slice},
+    group::{
+        FIXED_BYTES, GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, GroupFault, Head, Prologue, group_path,
+        parse_group_path, slice,
+    },
     index::{Describe, EntryFacts},
-    storage::Storage,
+    storage::{Storage, StorageError},
     tiles::{BUNDLE_BYTES_MAX, TileError, TileStore},
+    writer::PENDING_LEAVES_MAX,
 };
 
+/// Heads read at a time, bytes of groups and their number: what bounds a walk's memory.
+const CHUNK_BYTES: u64 = 64 << 20;
+const CHUNK_GROUPS: usize = 1024;
+
 /// A group as found at start.
-pub(super) struct LoadedGroup {
-    pub(super) path: String,
-    pub(super) head: Head,
-    pub(super) facts: Vec<Option<EntryFacts>>,
+pub(crate) struct LoadedGroup {
+    pub(crate) path: String,
+    pub(crate) head: Head,
+    pub(crate) facts: Vec<Option<EntryFacts>>,
     /// The head's bytes where the group lies beyond the checkpoint and its headers are still needed.
-    pub(super) file: Option<Vec<u8>>,
+    pub(crate) file: Option<Vec<u8>>,
 }
 
-/// Reads the heads of all groups and checks that they follow one another. Those beyond `size` are checked
-/// whole: they alone were not covered by a checkpoint yet.
-pub(super) fn read_groups(
-    storage: &dyn Storage,
-    paths: &[String],
-    size: u64,
+/// Walks the groups in order: each one's length says how the next is named, so nothing is listed.
+pub(crate) struct GroupWalk<'a> {
+    storage: &'a dyn Storage,
     describe: Describe,
-) -> Result<Vec<LoadedGroup>, OpenError> {
-    let mut named = paths
-        .iter()
-        .map(|path| {
-            let first = parse_group_path(path).ok_or_else(|| OpenError::StrayObject(path.clone()))?;
-            Ok((first, path))
-        })
-        .collect::<Result<Vec<_>, OpenError>>()?;
-    named.sort_unstable();
-    let groups = named
-        .par_iter()
-        .map(|(first, path)| read_group(storage, *first, path, first.0 >= size, describe))
-        .collect::<Result<Vec<_>, OpenError>>()?;
-    let mut next = LeafIndex(0);
-    for group in &groups {
-        if group.head.first != next {
-            let evidence = format!("{} follows it", group.path);
-            return Err(OpenError::MissingGroup { leaf: next, evidence });
+    /// Leaves under the checkpoint: groups beyond are checked whole, for no checkpoint has covered them yet.
+    size: u64,
+    next: LeafIndex,
+}
+
+impl<'a> GroupWalk<'a> {
+    /// A walk from the group whose first leaf is `from`.
+    pub(crate) fn new(storage: &'a dyn Storage, describe: Describe, from: LeafIndex, size: u64) -> Self {
+        Self {
+            storage,
+            describe,
+            size,
+            next: from,
         }
-        next = group.head.end();
     }
-    Ok(groups)
+
+    /// The leaf that the next group begins with.
+    pub(crate) fn next_leaf(&self) -> LeafIndex {
+        self.next
+    }
+
+    /// Reads the heads of the next groups, in parallel; none at the end.
+    pub(crate) fn groups(&mut self) -> Result<Vec<LoadedGroup>, OpenError> {
+        let (mut firsts, mut bytes) = (Vec::new(), 0_u64);
+        let mut next = self.next;
+        while firsts.len() < CHUNK_GROUPS && bytes < CHUNK_BYTES {
+            let path = group_path(next);
+            let Some(fixed) = self.storage.read_range(&path, 0, FIXED_BYTES)? else {
+                break;
+            };
+            // What it says is believed for finding names only; below, the head's hash has the word.
+            let prologue = Prologue::parse(&fixed).map_err(|fault| OpenError::Group { path, fault })?;
+            firsts.push(next);
+            bytes = bytes.saturating_add(if next.0 >= self.size {
+                prologue.file_bytes()
+            } else {
+                prologue.head_bytes()
+            });
+            next = LeafIndex(next.0.saturating_add(u64::from(prologue.count)));
+        }
+        let groups = firsts
+            .par_iter()
+            .map(|first| {
+                read_group(
+                    self.storage,
+                    *first,
+                    &group_path(*first),
+                    first.0 >= self.size,
+                    self.describe,
+                )
+            })
+            .collect::<Result<Vec<_>, OpenError>>()?;
+        self.next = next;
+        Ok(groups)
+    }
+}
+
+/// Looks where groups beyond `leaves` could lie that a gap hides: a writer lets only so many leaves wait for
+/// a checkpoint of `size`.
+pub(super) fn nothing_beyond(storage: &dyn Storage, leaves: u64, size: u64) -> Result<(), OpenError> {
+    let last = size.max(leaves).saturating_add(PENDING_LEAVES_MAX as u64);
+    for thousand in leaves / 1000..=last / 1000 {
+        let path = group_path(LeafIndex(thousand * 1000));
+        let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+        for path in storage.list(directory)? {
+            let first = parse_group_path(&path).ok_or_else(|| OpenError::StrayObject(path.clone()))?;
+            if first.0 >= leaves {
+                let evidence = format!("{path} follows it");
+                return Err(OpenError::MissingGroup {
+                    leaf: LeafIndex(leaves),
+                    evidence,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The head of the group that holds `leaf`, found without an index: slow, and right.
+pub(crate) fn head_with(storage: &dyn Storage, leaf: LeafIndex) -> Result<Option<Head>, StorageError> {
+    let lowest = leaf.0.saturating_sub(GROUP_ENTRIES_MAX as u64 - 1);
+    for first in (lowest..=leaf.0).rev().map(LeafIndex) {
+        let path = group_path(first);
+        let Some(fixed) = storage.read_range(&path, 0, FIXED_BYTES)? else {
+            continue;
+        };
+        let length = Prologue::parse(&fixed).map_or(0, |prologue| prologue.head_bytes());
+        let head = storage.read_range(&path, 0, usize::try_from(length).unwrap_or(usize::MAX))?;
+        return Ok(head
+            .and_then(|bytes| Head::parse(&bytes, first).ok())
+            .filter(|head| head.end() > leaf));
+    }
+    Ok(None)
 }
 
 fn read_group(
@@ -68,7 +144,7 @@ fn read_group(
     };
     let gone = || OpenError::MissingGroup {
         leaf: first,
-        evidence: format!("{path} was listed"),
+        evidence: format!("{path} was there"),
     };
     let fixed = storage.read_range(path, 0, FIXED_BYTES)?.ok_or_else(gone)?;
     let prologue = Prologue::parse(&fixed).map_err(damaged)?;

@@ -255,13 +255,16 @@ impl Storage for Memory {
     fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
         let inner = self.lock();
         inner.alive(prefix, "list")?;
-        let below = |path: &String| {
-            prefix.is_empty()
-                || path
-                    .strip_prefix(prefix)
-                    .is_some_and(|rest| rest.starts_with('/'))
+        let below = if prefix.is_empty() {
+            String::new()
+        } else {
+            format!("{prefix}/")
         };
-        Ok(inner.live.keys().filter(|path| below(path)).cloned().collect())
+        let from = inner.live.range(below.clone()..);
+        Ok(from
+            .map(|(path, _)| path.clone())
+            .take_while(|path| path.starts_with(&below))
+            .collect())
     }
 
     fn remove(&self, path: &str) -> Result<(), StorageError> {

@@ -6,6 +6,8 @@ mod crash;
 #[cfg(test)]
 mod fsck;
 #[cfg(test)]
+mod index;
+#[cfg(test)]
 mod pipeline;
 #[cfg(test)]
 mod support;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use common::{
-    ids::{HostId, LeafIndex, Sequence, WallNanos},
+    ids::{HostId, LeafIndex, Sequence},
     merkle::verify_consistency,
     note::SignerKey,
 };
@@ -38,8 +38,6 @@ pub(crate) fn describe(header: &[u8]) -> Option<EntryFacts> {
     Some(EntryFacts {
         host: HostId([*host; 32]),
         sequence: Sequence(sequence),
-        from_wall: WallNanos(sequence),
-        until_wall: WallNanos(sequence + 1),
     })
 }
 
@@ -68,6 +66,7 @@ pub(crate) fn check_all(reader: &Reader, leaves: u64) {
         assert_eq!(
             reader
                 .find(&HostId([(i % 3) as u8; 32]), Sequence(i / 3))
+                .unwrap()
                 .unwrap()
                 .leaf,
             leaf

@@ -76,7 +76,7 @@ fn a_ledger_with_statements_is_sound_and_answers_as_before() {
     let reader = ledger.reader();
     assert_eq!(reader.hosts().len(), 1, "the collector is no host");
     assert_eq!(
-        reader.host_head(&HostId::COLLECTOR).unwrap().leaf,
+        reader.host_head(&HostId::COLLECTOR).unwrap().unwrap().leaf,
         LeafIndex(5),
         "recovery takes the statements up where the last one left them"
     );

@@ -37,8 +37,6 @@ fn describe(entry: &[u8]) -> Option<EntryFacts> {
             return Some(EntryFacts {
                 host: HostId::COLLECTOR,
                 sequence: Sequence(statement.claimed().number.0),
-                from_wall: statement.claimed().at,
-                until_wall: statement.claimed().at,
             });
         }
     };
@@ -46,8 +44,6 @@ fn describe(entry: &[u8]) -> Option<EntryFacts> {
     Some(EntryFacts {
         host: fields.host,
         sequence: fields.sequence,
-        from_wall: fields.from_wall,
-        until_wall: fields.until_wall,
     })
 }
 
@@ -92,7 +88,7 @@ impl Collector {
             let header = header.ok_or("a host without head")?;
             sequencer.restore(&header).map_err(|e| e.to_string())?;
         }
-        if let Some(last) = reader.host_head(&HostId::COLLECTOR) {
+        if let Some(last) = reader.host_head(&HostId::COLLECTOR).map_err(|e| e.to_string())? {
             let last = reader.header(last.leaf).map_err(|e| e.to_string())?;
             let last = UnverifiedStatement::parse(&last).map_err(|e| e.to_string())?;
             let last = VerifiedStatement::alone(last, self.signer.verifier()).map_err(|e| e.to_string())?;
@@ -188,7 +184,7 @@ pub(crate) fn receipts(
     let size = head.checkpoint.size;
     let mut proven = Vec::new();
     for sequence in (from.0..=through.0).map(Sequence) {
-        let leaf = reader.find(host, sequence)?.leaf;
+        let leaf = reader.find(host, sequence).ok()??.leaf;
         let receipt = reader.receipt_in(leaf, &head).ok()?;
         proven.push(Proven {
             sequence,

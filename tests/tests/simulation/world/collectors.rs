@@ -58,6 +58,7 @@ impl World {
                     let stored = ledger
                         .reader()
                         .find(&fields.host, fields.sequence)
+                        .map_err(|e| e.to_string())?
                         .ok_or("a durable batch is not found")?;
                     let header = ledger.reader().header(stored.leaf).map_err(|e| e.to_string())?;
                     intake.handle_found(connection, &batch, &header);
