@@ -1,20 +1,25 @@
-//! What verification costs beside plain SHA-256, over a ledger that lies in a folder.
+//! What verifying and taking in cost beside plain SHA-256, over a ledger that lies in a folder.
 //!
-//! `cargo bench -p tests --bench speed -- DIR` prints `name value` lines for `cargo xtask bench`. Both
-//! measurements are over the same events, in the same process, repeated until they took long enough to
-//! trust a clock of 10 ms. Judges nothing.
+//! `cargo bench -p tests --bench speed -- DIR` prints `name value` lines for `cargo xtask bench`. All
+//! measurements are over the same batches, in the same process, repeated until they took long enough to
+//! trust a clock of 10 ms. The parts (hashing, signatures, storing) say where the time of a whole goes.
+//! Judges nothing.
 
 use std::error::Error;
 use std::fs;
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::batch::{SignedHeader, UnverifiedHeader};
+use common::batch::{BodyView, SignedHeader, UnverifiedHeader};
 use common::ids::{Hash, LeafIndex};
+use common::merkle::{leaf_hash, root_of};
+use common::note::SignerKey;
+use common::sequencer::{SequencerConfig, check_batch};
 use ledger::fsck::{self, Options};
 use ledger::storage::Local;
+use ledger::{Entry, Ledger};
 
 /// Each measurement is repeated for at least this long.
 const LONG_ENOUGH: Duration = Duration::from_secs(2);
@@ -29,48 +34,128 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     };
     let storage = Local::open_reader(Path::new(&folder))?;
-    let bodies = Mutex::new(Vec::new());
-    let events = Mutex::new(0_u64);
+    let batches = Mutex::new(Vec::new());
     let report = fsck::run(&storage, &Options::default(), &|_, header, body| {
-        let header = verified(header)?;
-        let count = header
-            .check_body(body)
-            .map_err(|fault| fault.to_string())?
-            .events()
-            .count();
-        if let (Ok(mut bodies), Ok(mut events)) = (bodies.lock(), events.lock()) {
-            bodies.push(body.to_vec());
-            *events += count as u64;
+        check(header, body)?;
+        if let Ok(mut batches) = batches.lock() {
+            batches.push(Batch {
+                header: header.to_vec(),
+                body: body.to_vec(),
+            });
         }
         Ok(())
     });
     if !report.is_sound() {
         return Err(format!("the ledger is not sound: {}", report.faults[0]).into());
     }
-    let bodies = bodies.into_inner()?;
-    let bytes: usize = bodies.iter().map(Vec::len).sum();
-    println!("batches {}", report.counts.leaves);
-    println!("events {}", events.into_inner()?);
-    println!("event_bytes {bytes}");
+    let batches = batches.into_inner()?;
+    let mut events = 0;
+    for batch in &batches {
+        events += BodyView::parse(&batch.body)?.events().len();
+    }
+    println!("batches {}", batches.len());
+    println!("events {events}");
+    println!(
+        "event_bytes {}",
+        batches.iter().map(|batch| batch.body.len()).sum::<usize>()
+    );
     println!("ledger_bytes {}", report.counts.bytes);
 
     let plain = repeated(|| {
-        for body in &bodies {
-            black_box(Hash::of(body));
+        for batch in &batches {
+            black_box(Hash::of(&batch.body));
         }
+        Ok(())
     })?;
     println!("sha256_wall_ns {}", plain.wall.as_nanos());
     println!("sha256_cpu_ns {}", plain.cpu.as_nanos());
+    for (name, part) in [
+        ("merkle", merkle as fn(&[Batch]) -> Outcome),
+        ("signature", signatures),
+        ("check", checks),
+        ("store", store),
+    ] {
+        println!("{name}_cpu_ns {}", repeated(|| part(&batches))?.cpu.as_nanos());
+    }
     let whole = repeated(|| {
-        black_box(fsck::run(&storage, &Options::default(), &check));
+        black_box(fsck::run(
+            &storage,
+            &Options::default(),
+            &|_: LeafIndex, header, body| check(header, body),
+        ));
+        Ok(())
     })?;
     println!("verify_wall_ns {}", whole.wall.as_nanos());
     println!("verify_cpu_ns {}", whole.cpu.as_nanos());
     Ok(())
 }
 
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// One batch as it lies in the ledger.
+struct Batch {
+    header: Vec<u8>,
+    body: Vec<u8>,
+}
+
+/// RFC 6962 hashing alone: a leaf for each event, and the root over them.
+fn merkle(batches: &[Batch]) -> Outcome {
+    for batch in batches {
+        let view = BodyView::parse(&batch.body)?;
+        let leaves: Vec<Hash> = view.events().iter().map(|event| leaf_hash(event)).collect();
+        black_box(root_of(&leaves));
+    }
+    Ok(())
+}
+
+/// The signatures of the headers alone.
+fn signatures(batches: &[Batch]) -> Outcome {
+    for batch in batches {
+        black_box(verified(&batch.header)?);
+    }
+    Ok(())
+}
+
+/// All that the collector checks of a batch before it has a place in the ledger.
+fn checks(batches: &[Batch]) -> Outcome {
+    for batch in batches {
+        let host = UnverifiedHeader::parse(&batch.header)?.claimed().host;
+        let checked = check_batch(&host, &batch.header, batch.body.clone());
+        black_box(checked.map_err(|refusal| refusal.text)?);
+    }
+    Ok(())
+}
+
+/// Writing it all into a new ledger beside this one, in groups of the collector's size, and publishing it.
+fn store(batches: &[Batch]) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let signer = SignerKey::from_seed("bench.invalid/store", &[1; 32])?;
+    let storage = Arc::new(Local::open_writer(folder.path())?);
+    let (mut ledger, _) = Ledger::open(storage, signer, collector::pipeline::describe)?;
+    let group_bytes = SequencerConfig::default().group_bytes;
+    let mut group = Vec::new();
+    let mut bytes = 0;
+    for batch in batches {
+        group.push(Entry {
+            header: &batch.header,
+            body: &batch.body,
+        });
+        bytes += (batch.header.len() + batch.body.len()) as u64;
+        if bytes >= group_bytes {
+            ledger.append_group(&group)?;
+            group.clear();
+            bytes = 0;
+        }
+    }
+    if !group.is_empty() {
+        ledger.append_group(&group)?;
+    }
+    ledger.integrate_and_publish()?;
+    Ok(())
+}
+
 /// What anybody checks who verifies a ledger: signature, root and every event of each batch.
-fn check(_: LeafIndex, header: &[u8], body: &[u8]) -> Result<(), String> {
+fn check(header: &[u8], body: &[u8]) -> Result<(), String> {
     verified(header)?
         .check_body(body)
         .map(drop)
@@ -88,11 +173,11 @@ struct Took {
     cpu: Duration,
 }
 
-fn repeated(mut work: impl FnMut()) -> Result<Took, Box<dyn Error>> {
+fn repeated(mut work: impl FnMut() -> Outcome) -> Result<Took, Box<dyn Error>> {
     let (started, cpu_before) = (Instant::now(), cpu()?);
     let mut times = 0;
     while started.elapsed() < LONG_ENOUGH {
-        work();
+        work()?;
         times += 1;
     }
     Ok(Took {

@@ -57,14 +57,19 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// Makes keys and settings in `folder`, starts both programs, and waits for the first batch in the
-    /// ledger.
-    pub(crate) fn start(programs: &Programs, folder: &Path, lifetime: Lifetime) -> Result<Self> {
+    /// ledger. `agent_settings` are variables of the agent's environment, which override its settings file.
+    pub(crate) fn start(
+        programs: &Programs,
+        folder: &Path,
+        lifetime: Lifetime,
+        agent_settings: &[(&str, &str)],
+    ) -> Result<Self> {
         empty(folder)?;
         let ingest = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
         let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         make_keys(programs, folder, ingest, http)?;
-        let collector = spawn(programs, folder, lifetime, COLLECTOR)?;
-        let agent = spawn(programs, folder, lifetime, AGENT)?;
+        let collector = spawn(programs, folder, lifetime, COLLECTOR, &[])?;
+        let agent = spawn(programs, folder, lifetime, AGENT, agent_settings)?;
         let mut fleet = Self {
             folder: folder.to_path_buf(),
             programs: programs.clone(),
@@ -142,7 +147,7 @@ impl Fleet {
 
     /// Starts the collector again.
     pub(crate) fn start_collector(&mut self) -> Result<()> {
-        self.collector = spawn(&self.programs, &self.folder, self.lifetime, COLLECTOR)?;
+        self.collector = spawn(&self.programs, &self.folder, self.lifetime, COLLECTOR, &[])?;
         Ok(())
     }
 
@@ -225,7 +230,13 @@ fn make_keys(programs: &Programs, folder: &Path, ingest: SocketAddr, http: Socke
 }
 
 /// Starts `hostledger-NAME run` in its folder, its diagnostics appended to NAME.log.
-fn spawn(programs: &Programs, folder: &Path, lifetime: Lifetime, name: &str) -> Result<Child> {
+fn spawn(
+    programs: &Programs,
+    folder: &Path,
+    lifetime: Lifetime,
+    name: &str,
+    settings: &[(&str, &str)],
+) -> Result<Child> {
     let program = programs.directory.join(format!("hostledger-{name}"));
     let mut command = match lifetime {
         Lifetime::Kept => Command::new(program),
@@ -246,6 +257,7 @@ fn spawn(programs: &Programs, folder: &Path, lifetime: Lifetime, name: &str) -> 
         .arg("run")
         .arg("--dir")
         .arg(folder.join(name))
+        .envs(settings.iter().copied())
         .stdin(Stdio::null());
     command.stdout(log.try_clone()?).stderr(log);
     command

@@ -9,12 +9,16 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::cpu;
 use super::load::{Kind, Load};
 use super::report::Report;
-use super::{FULL_SPEED_COUNT, cpu};
 use crate::fleet::Fleet;
 use crate::paths::Paths;
 use crate::shell::{cargo, note, output};
+
+/// Connections that make the backlog: some five events each, so that CPU time is counted in seconds and the
+/// collector's own start does not show.
+const BACKLOG_CONNECTIONS: u32 = 150_000;
 
 /// Measures and adds the report's sections; ends the fleet.
 pub(super) fn measure(paths: &Paths, mut fleet: Fleet, report: &mut Report) -> Result<()> {
@@ -23,9 +27,9 @@ pub(super) fn measure(paths: &Paths, mut fleet: Fleet, report: &mut Report) -> R
     fleet.stop_collector()?;
     let before = fleet.agent_status()?;
     Load {
-        kind: Kind::Process,
+        kind: Kind::Connection,
         rate: None,
-        count: FULL_SPEED_COUNT,
+        count: BACKLOG_CONNECTIONS,
     }
     .apply()?;
     fleet.start_collector()?;
@@ -50,15 +54,30 @@ pub(super) fn measure(paths: &Paths, mut fleet: Fleet, report: &mut Report) -> R
     note(&format!(
         "ingest: {ingest:.1} times plain SHA-256 over {events} events"
     ));
+    let part = |name: &str| Ok::<f64, anyhow::Error>(value(name)? / value("events")?);
+    let (merkle, signature) = (part("merkle_cpu_ns")?, part("signature_cpu_ns")?);
+    let (check, store) = (part("check_cpu_ns")?, part("store_cpu_ns")?);
+    let row = |name: &str, ns: f64| format!("| {name} | {ns:.0} | {:.1} |\n", ns / per_event_sha);
     report.sections.push((
         "Collector ingest".to_owned(),
         format!(
             "A backlog of {events} events in {batches} batches, taken in after the collector was away: {:.2} s of \
              CPU from its start until everything was proven (TLS, checking, storing, proving, and its own \
-             start, included).\n\n\
-             | | ns CPU for each event |\n| --- | --- |\n| collector | {per_event_ingest:.0} |\n\
-             | plain SHA-256 over the same bytes | {per_event_sha:.0} |\n| ratio (goal: at most 3) | {ingest:.1} |",
+             start, included). The parts are measured by themselves over the whole ledger of this run; the rest is \
+             what is left of the collector's time.\n\n\
+             | | ns CPU for each event | times plain SHA-256 |\n| --- | --- | --- |\n{}{}{}{}{}{}{}\n\
+             Goal: at most 3 times.",
             taken.as_secs_f64(),
+            row("collector", per_event_ingest),
+            row("- of it hashing as RFC 6962 has it", merkle),
+            row("- signatures of headers", signature),
+            row("- the other checks of a batch", check - merkle - signature),
+            row("- storing and publishing", store),
+            row(
+                "- the rest: QUIC, TLS, receipts, index",
+                per_event_ingest - check - store
+            ),
+            row("plain SHA-256 over the same bytes", per_event_sha),
         ),
     ));
     let (wall, on_cpu) = (

@@ -8,6 +8,7 @@ mod cpu;
 mod ingest;
 mod load;
 mod report;
+mod sealing;
 mod watch;
 
 use std::thread::sleep;
@@ -81,6 +82,9 @@ pub(crate) fn command(paths: &Paths, options: &Options) -> Result<()> {
     };
     step("bench: a backlog taken in, verification, storage", || {
         ingest::measure(paths, fleet, &mut report)
+    })?;
+    step("bench: the price of a batch", || {
+        sealing::measure(&programs, &folder, options.seconds, &mut report)
     })?;
     let file = paths.root.join(&options.report);
     std::fs::write(&file, report.text())?;

@@ -68,7 +68,7 @@ impl Watcher {
 
     /// Our agent with its collector, in a folder of their own.
     pub(super) fn ours(programs: &Programs, folder: &Path) -> Result<Self> {
-        Ok(Self::Ours(Fleet::start(programs, folder, Lifetime::Ours)?))
+        Ok(Self::Ours(Fleet::start(programs, folder, Lifetime::Ours, &[])?))
     }
 
     /// For the report.

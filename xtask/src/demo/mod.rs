@@ -63,7 +63,7 @@ pub(crate) fn command(paths: &Paths, options: &Options) -> Result<()> {
     let folder = options.dir.canonicalize()?;
     let fleet = step(
         &format!("demo: keys, collector and agent under {}", shown(paths, &folder)),
-        || Fleet::start(&programs, &folder, lifetime),
+        || Fleet::start(&programs, &folder, lifetime, &[]),
     )?;
     let story = step("demo: a quiet moment, a workload, and quiet again", work)?;
     step("demo: everything seen is in the ledger", || {
