@@ -5,9 +5,11 @@
 //! root is SHA-256 of nothing, an odd node is promoted unchanged, leaves and inner nodes are hashed with
 //! different prefixes so that neither can pose as the other.
 
+mod many;
 mod prove;
 mod verify;
 
+pub use many::{leaf_hashes, root_of};
 pub use prove::{
     Nodes, consistency_proof, consistency_proof_from, inclusion_proof, inclusion_proof_from, root_from,
 };
@@ -22,11 +24,16 @@ use crate::ids::Hash;
 /// Hashes of a proof never exceed this many: one for each level of a tree of 2^64 leaves and one more.
 pub const PROOF_HASHES_MAX: usize = 65;
 
+/// What sets a leaf's hash apart (RFC 6962 §2.1).
+const LEAF_PREFIX: [u8; 1] = [0];
+/// What sets an inner node's hash apart.
+const NODE_PREFIX: [u8; 1] = [1];
+
 /// Hash of a leaf holding `entry` (RFC 6962 §2.1: a zero byte, then the entry).
 #[must_use]
 pub fn leaf_hash(entry: &[u8]) -> Hash {
     let mut hash = Sha256::new();
-    hash.update([0]);
+    hash.update(LEAF_PREFIX);
     hash.update(entry);
     Hash(hash.finalize().into())
 }
@@ -35,7 +42,7 @@ pub fn leaf_hash(entry: &[u8]) -> Hash {
 #[must_use]
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     let mut hash = Sha256::new();
-    hash.update([1]);
+    hash.update(NODE_PREFIX);
     hash.update(left.0);
     hash.update(right.0);
     Hash(hash.finalize().into())
@@ -45,17 +52,6 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
 #[must_use]
 pub fn empty_root() -> Hash {
     Hash::of(&[])
-}
-
-/// Root of the tree whose leaves (or equally high complete subtrees, of which only the last may be
-/// incomplete) hash to `hashes`.
-#[must_use]
-pub fn root_of(hashes: &[Hash]) -> Hash {
-    let mut range = CompactRange::new();
-    for hash in hashes {
-        range.push(*hash);
-    }
-    range.root()
 }
 
 /// The roots of the complete subtrees that a tree of some size splits into, highest first: all that is

@@ -9,7 +9,7 @@ use crate::{
     codec::{Reader, Short, Write},
     ids::{EventIndex, Hash},
     limits::{BATCH_BODY_BYTES_MAX, BATCH_EVENTS_MAX, EVENT_BYTES_MAX},
-    merkle::{leaf_hash, root_of},
+    merkle::{leaf_hashes, root_of},
 };
 
 /// Length of a leaf tag, bytes.
@@ -44,11 +44,12 @@ pub fn encode_body(events: &[impl AsRef<[u8]>]) -> Result<(Vec<u8>, Hash, Hash),
     for event in events {
         body.put_u32(u32::try_from(event.as_ref().len()).map_err(too_long)?);
     }
-    let leaves: Vec<Hash> = events.iter().map(|event| leaf_hash(event.as_ref())).collect();
+    let events: Vec<&[u8]> = events.iter().map(AsRef::as_ref).collect();
+    let leaves = leaf_hashes(&events);
     let tags = tag_list(&leaves);
     body.extend_from_slice(&tags);
     for event in events {
-        body.extend_from_slice(event.as_ref());
+        body.extend_from_slice(event);
     }
     Ok((body, root_of(&leaves), Hash::of(&tags)))
 }
@@ -231,7 +232,7 @@ impl SignedHeader {
                 view.events.len() as u64,
             ));
         }
-        let leaves: Vec<Hash> = view.events.iter().map(|event| leaf_hash(event)).collect();
+        let leaves = leaf_hashes(&view.events);
         let tags_fit = Hash::of(view.tags) == fields.tags_hash;
         let root_fits = root_of(&leaves) == fields.events_root;
         if tags_fit && root_fits {

@@ -181,3 +181,48 @@ proptest! {
         prop_assert_eq!(root_of(&leaves(size)), naive_root(&leaves(size)));
     }
 }
+
+/// Each way the many may be spread over the processor's lanes: every length across several blocks, in an order
+/// that mixes them, in groups of every size up to twice the widest there is.
+#[test]
+fn many_leaves_hash_as_each_by_itself_at_every_length() {
+    let entries: Vec<Vec<u8>> = (0..600_usize)
+        .map(|i| {
+            (0..i * 7919 % 331)
+                .map(|j| (i * 31 + j * 7).to_le_bytes()[0])
+                .collect()
+        })
+        .collect();
+    let entries: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
+    let alone: Vec<Hash> = entries.iter().map(|entry| leaf_hash(entry)).collect();
+    assert_eq!(leaf_hashes(&entries), alone);
+    for count in 0..=64 {
+        let from = count * 7;
+        assert_eq!(
+            leaf_hashes(&entries[from..from + count]),
+            alone[from..from + count],
+            "{count}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn prop_many_leaves_hash_as_each_by_itself(
+        entries in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..700), 0..80)
+    ) {
+        let entries: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
+        let alone: Vec<Hash> = entries.iter().map(|entry| leaf_hash(entry)).collect();
+        prop_assert_eq!(leaf_hashes(&entries), alone);
+    }
+
+    #[test]
+    fn prop_a_root_is_the_one_grown_leaf_by_leaf(count in 0_usize..3000) {
+        let leaves = leaves(count);
+        let mut range = CompactRange::new();
+        for leaf in &leaves {
+            range.push(*leaf);
+        }
+        prop_assert_eq!(root_of(&leaves), range.root());
+    }
+}

@@ -30,6 +30,8 @@ const CLOSURE: &[&str] = &[
     "sha2",
     "signature",
     "subtle",
+    // Needs `std` for one thing, to ask which instructions the processor has: docs/adr/0012.
+    "tape-sha256",
     "thiserror",
     "typenum",
     "zeroize",
