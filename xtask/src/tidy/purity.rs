@@ -30,7 +30,7 @@ const CLOSURE: &[&str] = &[
     "sha2",
     "signature",
     "subtle",
-    // Needs `std` for one thing, to ask which instructions the processor has: docs/adr/0012.
+    // Needs `std` for one thing, to ask which instructions the processor has: docs/adr/0013.
     "tape-sha256",
     "thiserror",
     "typenum",
