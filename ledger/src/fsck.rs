@@ -52,9 +52,24 @@ impl std::fmt::Debug for Options<'_> {
     }
 }
 
+/// Told, in order, that every leaf before this one has been through [`CheckEntry`], or never will be.
+pub type After<'a> = &'a mut (dyn FnMut(LeafIndex, &mut Report) + Send);
+
 /// Checks the ledger in `storage`. A writer may go on meanwhile: what it adds is left out of the check.
 #[must_use]
 pub fn run(storage: &dyn Storage, options: &Options<'_>, check_entry: CheckEntry<'_>) -> Report {
+    run_in_order(storage, options, check_entry, &mut |_, _| ())
+}
+
+/// [`run`] for a caller who keeps something of each entry and puts it in order: entries are checked in parallel,
+/// chunk by chunk, and `after` each chunk is the time to let go of what was kept.
+#[must_use]
+pub fn run_in_order(
+    storage: &dyn Storage,
+    options: &Options<'_>,
+    check_entry: CheckEntry<'_>,
+    after: After<'_>,
+) -> Report {
     let mut report = Report::default();
     // In the reverse of the order in which a writer makes them durable, so that whatever one step has seen, the
     // next sees all that it rests on: checkpoint, tiles, groups.
@@ -67,7 +82,15 @@ pub fn run(storage: &dyn Storage, options: &Options<'_>, check_entry: CheckEntry
             return report;
         }
     };
-    walk::run(storage, inventory, &head, options, check_entry, &mut report);
+    walk::run(
+        storage,
+        inventory,
+        &head,
+        options,
+        check_entry,
+        after,
+        &mut report,
+    );
     report
 }
 

@@ -298,4 +298,16 @@ fn verify_names_a_batch_that_is_missing_from_its_chain() {
         out.contains("batch 3 of host") && out.contains("where batch 2"),
         "{out}"
     );
+    // Damage elsewhere is no excuse: this once silenced every break of a chain.
+    let group = root.join("groups/001");
+    let mut bytes = std::fs::read(&group).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&group, bytes).unwrap();
+    let (code, out, _) = run(["hostledger", "verify", "--ledger", root.to_str().unwrap()].into_iter());
+    assert_eq!(code, 4, "{out}");
+    assert!(out.contains("groups/001 at offset"), "{out}");
+    assert!(
+        out.contains("batch 3 of host") && out.contains("where batch 2"),
+        "{out}"
+    );
 }

@@ -33,6 +33,11 @@ pub(super) struct CheckedGroup {
 }
 
 impl CheckedGroup {
+    /// The leaf after its last, as far as its entries are known.
+    pub(super) fn end(&self) -> LeafIndex {
+        LeafIndex(self.first.0.saturating_add(self.places.len().max(1) as u64))
+    }
+
     /// The header of the group's `entry`-th leaf.
     pub(super) fn header(&self, entry: usize) -> Option<(&[u8], Hash, &Place)> {
         let place = self.places.get(entry)?;

@@ -11,7 +11,7 @@ use common::{
 use rayon::prelude::*;
 
 use super::{
-    Cause, CheckEntry, Fault, Head, Inventory, Options, Progress, Report, compare,
+    After, Cause, CheckEntry, Fault, Head, Inventory, Options, Progress, Report, compare,
     groups::{self, CheckedGroup},
     read,
 };
@@ -35,6 +35,7 @@ pub(super) fn run(
     head: &Head,
     options: &Options<'_>,
     check_entry: CheckEntry<'_>,
+    after: After<'_>,
     report: &mut Report,
 ) {
     let groups_total = inventory.groups.len() as u64;
@@ -49,14 +50,26 @@ pub(super) fn run(
     };
     walk.reach_heads();
     let mut rest = inventory.groups.as_slice();
-    while !rest.is_empty() {
+    let mut check_chunk = || -> Vec<CheckedGroup> {
         let (chunk, later) = rest.split_at(chunk_length(storage, rest));
         rest = later;
-        let checked: Vec<CheckedGroup> = chunk
+        chunk
             .par_iter()
             .map(|first| groups::check(storage, *first, check_entry))
-            .collect();
-        checked.into_iter().for_each(|group| walk.group(group));
+            .collect()
+    };
+    let mut checked = check_chunk();
+    while !checked.is_empty() {
+        // While one chunk is put in order, which no two threads can do, the others check the next.
+        let (_, next) = rayon::join(
+            || {
+                let through = checked.iter().map(CheckedGroup::end).max();
+                checked.drain(..).for_each(|group| walk.group(group));
+                after(through.unwrap_or_default(), walk.report);
+            },
+            &mut check_chunk,
+        );
+        checked = next;
         if let Some(tell) = options.progress {
             let counts = walk.report.counts;
             tell(Progress {
@@ -69,14 +82,14 @@ pub(super) fn run(
     walk.finish();
 }
 
-/// How many of `groups` to check at a time; at least one.
+/// How many of `groups` to check at a time; at least one while there are any.
 fn chunk_length(storage: &dyn Storage, groups: &[LeafIndex]) -> usize {
     let mut bytes = 0;
     let fitting = groups.iter().take(CHUNK_GROUPS).take_while(|first| {
         bytes += storage.length(&group_path(**first)).ok().flatten().unwrap_or(0);
         bytes <= CHUNK_BYTES
     });
-    fitting.count().max(1)
+    fitting.count().max(1).min(groups.len())
 }
 
 struct Walk<'a> {
