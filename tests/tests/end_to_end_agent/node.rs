@@ -2,8 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Read, Write},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -226,25 +225,10 @@ impl World {
         entries.into_inner().unwrap().into_values().collect()
     }
 
-    /// Status and body of a GET request to the collector.
-    pub(crate) fn get(&self, path: &str) -> Option<(u16, serde_json::Value)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.ports.1)).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
-        )
-        .ok()?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).ok()?;
-        let at = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-        let head = String::from_utf8_lossy(&answer[..at]).into_owned();
-        let code = head.split_whitespace().nth(1)?.parse().ok()?;
-        let mut body = answer[at + 4..].to_vec();
-        if head.to_lowercase().contains("transfer-encoding: chunked") {
-            body = unchunk(&body);
-        }
-        Some((code, serde_json::from_slice(&body).ok()?))
+    /// Where the collector's API listens.
+    #[cfg(feature = "privileged")]
+    pub(crate) fn api(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.1)
     }
 }
 
@@ -258,19 +242,6 @@ impl Drop for World {
             eprintln!("the agent said:\n{}", self.agent_log());
         }
     }
-}
-
-fn unchunk(mut rest: &[u8]) -> Vec<u8> {
-    let mut body = Vec::new();
-    while let Some(at) = rest.windows(2).position(|window| window == b"\r\n") {
-        let length = usize::from_str_radix(std::str::from_utf8(&rest[..at]).unwrap().trim(), 16).unwrap();
-        if length == 0 {
-            break;
-        }
-        body.extend_from_slice(&rest[at + 2..at + 2 + length]);
-        rest = &rest[at + 4 + length..];
-    }
-    body
 }
 
 fn end(mut child: Child, signal: Signal) -> ExitStatus {

@@ -7,14 +7,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, thread,
+    fs,
+    process::Command,
+    thread,
     time::{Duration, SystemTime},
 };
 
 use common::event::{Event, Fact, process::ProcessState};
 use rustix::process::Signal;
 
-use crate::node::{Churn, World, check_chain, until};
+use crate::node::{Churn, World, check_chain, program, until};
 
 /// Looks taken.
 const LOOKS: usize = 200;
@@ -79,31 +81,27 @@ fn task(pid: &str) -> Option<(Name, bool)> {
     Some(((number, field(22)?), marked && field(20)? <= 1))
 }
 
-/// What the collector answers for an instant; `None` while it cannot tell yet.
+/// What `hostledger ps --at` prints for an instant; `None` while it cannot tell yet.
 fn answer(world: &World, at_ns: u64) -> Option<BTreeSet<Name>> {
-    let (seconds, nanos) = (at_ns / 1_000_000_000, at_ns % 1_000_000_000);
-    let at = rfc3339(seconds, nanos);
-    let mut names = BTreeSet::new();
-    let mut cursor = String::new();
-    loop {
-        let (code, page) = world.get(&format!("/v1/processes?at={at}&limit=1000{cursor}"))?;
-        assert_eq!(code, 200, "{page}");
-        let host = &page["hosts"][0];
-        if host["verdict"]["is"] != "known" {
-            return None;
-        }
-        for row in host["verdict"]["value"].as_array()? {
-            let key = &row["fact"]["entity"]["key"];
-            names.insert((key["tgid"].as_u64()?, key["started"].as_u64()? / TICK_NS));
-        }
-        match page["next"].as_str().or_else(|| host["next"].as_str()) {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return Some(names),
-        }
+    let at = rfc3339(at_ns / 1_000_000_000, at_ns % 1_000_000_000);
+    let output = Command::new(program("cli", "hostledger"))
+        .args(["ps", "--at", &at, "--output", "json", "--collector", &world.api()])
+        .output()
+        .unwrap();
+    let page: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    let verdict = &page["hosts"][0]["verdict"];
+    if verdict["is"] != "known" {
+        return None;
     }
+    assert!(output.status.success(), "{output:?}");
+    let names = verdict["value"].as_array()?.iter().map(|row| {
+        let key = &row["fact"]["entity"]["key"];
+        Some((key["tgid"].as_u64()?, key["started"].as_u64()? / TICK_NS))
+    });
+    names.collect()
 }
 
-/// An instant in the only form the API reads.
+/// An instant as RFC 3339 has it.
 fn rfc3339(seconds: u64, nanos: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     // Days to a date: Howard Hinnant's algorithm for the civil calendar.
