@@ -109,6 +109,12 @@ impl Layout {
         self.root.join("evidence")
     }
 
+    /// What the running collector last knew of its witnesses; absent where it has none.
+    #[must_use]
+    pub fn witnesses(&self) -> PathBuf {
+        self.root.join("witnesses.json")
+    }
+
     /// Addresses and process id of the running collector; absent when none runs.
     #[must_use]
     pub fn running(&self) -> PathBuf {

@@ -6,6 +6,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use common::note::{KeyError, SignerKey, VerifierKey};
 use serde::{Deserialize, Serialize};
 use tokio::{
     net::TcpListener,
@@ -16,6 +17,7 @@ use tracing::{info, warn};
 use crate::{
     api,
     config::Config,
+    cosign::{Board, Witnesses, WitnessesError},
     evidence::EvidenceStore,
     files::{self, FileError, PUBLIC},
     http,
@@ -28,6 +30,8 @@ use crate::{
     stop,
 };
 
+/// Longest key file read, bytes.
+const KEY_BYTES_MAX: u64 = 4096;
 /// How long agents are given to hear why the pipeline failed.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 
@@ -48,6 +52,17 @@ pub enum ServiceError {
     /// The ledger.
     #[error(transparent)]
     Recover(#[from] RecoverError),
+    /// The witness policy.
+    #[error("witnesses cannot be asked: {0}")]
+    Witnesses(#[from] WitnessesError),
+    /// The ledger's verifier key.
+    #[error("{}: {cause}", path.display())]
+    Key {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        cause: KeyError,
+    },
     /// The ingest socket.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -81,7 +96,13 @@ pub fn run(
 ) -> Result<(), ServiceError> {
     let metrics = Arc::new(Metrics::default());
     let evidence = EvidenceStore::open(layout.clone(), config.evidence_bytes_max, Arc::clone(&metrics))?;
-    let recovery = pipeline::recover(layout)?;
+    let key = read_verifier(layout)?;
+    let witnesses = Witnesses::load(layout, &config, &key)?.map(|witnesses| {
+        let board = Board::new(layout.witnesses(), &witnesses.policy, witnesses.missing);
+        (witnesses, Arc::new(board))
+    });
+    let board = witnesses.as_ref().map(|(_, board)| Arc::clone(board));
+    let recovery = pipeline::recover(layout, witnesses.is_some())?;
     info!(
         leaves = recovery.found.leaves,
         published = recovery.found.found_size,
@@ -107,6 +128,7 @@ pub fn run(
             &config,
             Arc::clone(&metrics),
             evidence.clone(),
+            witnesses,
             Box::new(move |_| follower.wake()),
         )?;
         let server = Server::bind(Context {
@@ -127,6 +149,7 @@ pub fn run(
         let routes = http::router(http::Site {
             reader,
             metrics: Arc::clone(&metrics),
+            witnesses: board,
         })
         .merge(api::router(Query::new(projection)));
         let announcement = Announcement::write(layout, &at)?;
@@ -173,6 +196,16 @@ pub fn run(
         info!("stopped in order");
         Ok(())
     })
+}
+
+/// The ledger's verifier key, from its signing key: the public file appears with the first checkpoint.
+fn read_verifier(layout: &Layout) -> Result<VerifierKey, ServiceError> {
+    let path = layout.ledger_key();
+    let text = files::read_text(&path, KEY_BYTES_MAX)?;
+    match SignerKey::parse(text.trim()) {
+        Ok(signer) => Ok(signer.verifier().clone()),
+        Err(cause) => Err(ServiceError::Key { path, cause }),
+    }
 }
 
 /// `running.json` for as long as the sockets are open.

@@ -22,4 +22,4 @@ pub use index::{BatchRecord, Describe, EntryFacts, IndexNews, Tell};
 pub use reader::{Published, ReadError, Reader};
 pub use recovery::{OpenError, Recovered};
 pub use storage::{Local, Memory, StorageError};
-pub use writer::{AppendError, Ledger, PublishError};
+pub use writer::{AppendError, Candidate, Ledger, PublishError};

@@ -268,6 +268,18 @@ impl Reader {
         Ok(proof)
     }
 
+    /// The proof that `head`, whose tiles are durable whether or not it is published yet, extends the ledger
+    /// of `old` leaves.
+    pub fn consistency_to(&self, head: &Checkpoint, old: u64) -> Result<Vec<Hash>, ReadError> {
+        let (new, size) = (head.size, head.size);
+        let tree = self.shared.tiles.tree(size);
+        let proof =
+            consistency_proof_from(&tree, old, new)?.ok_or(ReadError::NoSuchSize { old, new, size })?;
+        verify_consistency(old, &root_from(&tree, old)?, new, &head.root, &proof)
+            .map_err(|why| ReadError::Inconsistent { old, new, why })?;
+        Ok(proof)
+    }
+
     /// The bytes of a resource of the tlog-tiles interface, `checkpoint` or `tile/…`, for whoever serves it;
     /// `None` for any other name and for what does not exist.
     pub fn resource(&self, name: &str) -> Result<Option<Vec<u8>>, StorageError> {

@@ -128,7 +128,7 @@ impl Ledger {
         signer: SignerKey,
         describe: Describe,
     ) -> Result<(Self, Recovered), OpenError> {
-        Self::open_over(storage, signer, describe, Index::in_memory(), Box::new(|_| ()))
+        Self::open_over(storage, signer, describe, Index::in_memory(), Box::new(|_| ()))?.caught_up()
     }
 
     /// [`Ledger::open`] with the index in `directory`, which nobody else may write: neither memory nor start
@@ -140,6 +140,35 @@ impl Ledger {
         directory: &Path,
         tell: Tell,
     ) -> Result<(Self, Recovered), OpenError> {
+        Self::open_in(storage, signer, describe, directory, tell)?.caught_up()
+    }
+
+    /// The same, but leaves beyond the last checkpoint wait for [`Ledger::integrate`], for whoever asks
+    /// witnesses before it publishes. Only the checkpoint of no leaves is published at once.
+    pub fn open_held(
+        storage: Arc<dyn Storage>,
+        signer: SignerKey,
+        describe: Describe,
+        directory: &Path,
+        tell: Tell,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let Opened {
+            mut ledger,
+            mut found,
+        } = Self::open_in(storage, signer, describe, directory, tell)?;
+        if !found.published && ledger.pending.is_empty() {
+            found.published = settled(ledger.publish_edge(Frontier::new()))?;
+        }
+        Ok((ledger, found))
+    }
+
+    fn open_in(
+        storage: Arc<dyn Storage>,
+        signer: SignerKey,
+        describe: Describe,
+        directory: &Path,
+        tell: Tell,
+    ) -> Result<Opened, OpenError> {
         let opened = Index::open(directory, &signer.verifier().to_string());
         let (index, damaged) =
             opened.map_err(|error| OpenError::Index(format!("{}: {error}", directory.display())))?;
@@ -155,7 +184,7 @@ impl Ledger {
         describe: Describe,
         mut index: Index,
         tell: Tell,
-    ) -> Result<(Self, Recovered), OpenError> {
+    ) -> Result<Opened, OpenError> {
         let verifier = signer.verifier().clone();
         let note = storage.read(&checkpoint_path(), NOTE_BYTES_MAX as u64)?;
         let new = note.is_none() && storage.list(GROUPS)?.is_empty();
@@ -196,32 +225,57 @@ impl Ledger {
             describe,
             tell,
         };
-        let mut ledger = Self {
+        let ledger = Self {
             shared: Arc::new(shared),
             signer,
             edge,
             pending: loaded.pending,
             poisoned: None,
         };
-        let outcome = if found.is_none() && ledger.pending.is_empty() {
-            ledger.publish(Frontier::new())
-        } else {
-            ledger.integrate_and_publish()
-        };
-        let published = match outcome {
-            Ok(_) => true,
-            Err(PublishError::NoSpace(_)) => false,
-            Err(error) => return Err(OpenError::Replay(error)),
-        };
-        Ok((
+        let published = found.is_some() && ledger.pending.is_empty();
+        Ok(Opened {
             ledger,
-            Recovered {
+            found: Recovered {
                 leaves,
                 found_size: size,
                 replayed_groups: loaded.replayed_groups,
                 published,
             },
-        ))
+        })
+    }
+}
+
+/// A ledger whose leaves beyond the last checkpoint are read and not yet published.
+struct Opened {
+    ledger: Ledger,
+    found: Recovered,
+}
+
+impl Opened {
+    /// Brings every durable leaf under a checkpoint, if the disk has room.
+    fn caught_up(self) -> Result<(Ledger, Recovered), OpenError> {
+        let Self {
+            mut ledger,
+            mut found,
+        } = self;
+        if !found.published {
+            let outcome = if ledger.pending.is_empty() {
+                ledger.publish_edge(Frontier::new())
+            } else {
+                ledger.integrate_and_publish()
+            };
+            found.published = settled(outcome)?;
+        }
+        Ok((ledger, found))
+    }
+}
+
+/// Whether it was published; a full disk is no reason not to open.
+fn settled(outcome: Result<Published, PublishError>) -> Result<bool, OpenError> {
+    match outcome {
+        Ok(_) => Ok(true),
+        Err(PublishError::NoSpace(_)) => Ok(false),
+        Err(error) => Err(OpenError::Replay(error)),
     }
 }
 

@@ -12,7 +12,7 @@
 use std::sync::{Arc, PoisonError};
 
 use common::{
-    checkpoint::{Checkpoint, CheckpointError},
+    checkpoint::{self, Checkpoint, CheckpointError},
     ids::LeafIndex,
     note::SignerKey,
     tile::EntryTooLong,
@@ -71,6 +71,22 @@ pub struct Ledger {
     pub(crate) poisoned: Option<String>,
 }
 
+/// A signed head whose tiles are durable and which nobody has seen yet.
+#[derive(Debug)]
+pub struct Candidate {
+    head: Published,
+    edge: Frontier,
+    completed: Vec<Resource>,
+}
+
+impl Candidate {
+    /// The head and its note, signed by the ledger alone.
+    #[must_use]
+    pub fn head(&self) -> &Published {
+        &self.head
+    }
+}
+
 impl Ledger {
     /// A view for reading, which follows the writer.
     #[must_use]
@@ -111,12 +127,55 @@ impl Ledger {
     /// *Integrate* and *publish*: brings every durable leaf under a new checkpoint, or returns the one that
     /// stands if there is no new leaf.
     pub fn integrate_and_publish(&mut self) -> Result<Published, PublishError> {
+        match self.integrate()? {
+            Some(candidate) => self.publish(candidate, ""),
+            None => Ok(self.reader().published()),
+        }
+    }
+
+    /// *Integrate*: makes the tiles of every durable leaf durable and signs the head over them, which is not
+    /// shown to readers before [`Self::publish`]; `None` if there is no new leaf. Groups may be appended in
+    /// between: they stay for the next candidate. A candidate that is dropped costs nothing, for the next one
+    /// extends it.
+    pub fn integrate(&mut self) -> Result<Option<Candidate>, PublishError> {
         self.sound().map_err(PublishError::Fatal)?;
         if self.pending.is_empty() {
-            return Ok(self.reader().published());
+            return Ok(None);
         }
-        let (edge, completed) = self.integrate()?;
-        let published = self.publish(edge)?;
+        let (edge, completed) = self.write_tiles()?;
+        Ok(Some(Candidate {
+            head: self.sign(&edge)?,
+            edge,
+            completed,
+        }))
+    }
+
+    /// *Publish*: stores the candidate's note with `cosignatures` (signature lines, each with its newline)
+    /// behind the ledger's own signature.
+    pub fn publish(&mut self, candidate: Candidate, cosignatures: &str) -> Result<Published, PublishError> {
+        self.sound().map_err(PublishError::Fatal)?;
+        let Candidate {
+            head,
+            edge,
+            completed,
+        } = candidate;
+        let mut note = head.note.to_vec();
+        note.extend_from_slice(cosignatures.as_bytes());
+        // Read back before it is written: lines that break the note would lock everybody out.
+        match checkpoint::open(&note, &self.shared.verifier) {
+            Ok(read) if read == head.checkpoint => {}
+            Ok(_) => {
+                return Err(PublishError::Fatal(
+                    "cosignatures changed the checkpoint".to_owned(),
+                ));
+            }
+            Err(error) => {
+                return Err(PublishError::Fatal(format!(
+                    "cosignatures break the note: {error}"
+                )));
+            }
+        }
+        let published = self.store(edge, head.checkpoint, note)?;
         self.collect_partials(&completed);
         Ok(published)
     }
@@ -151,7 +210,7 @@ impl Ledger {
 
     /// Writes the bundles and tiles of all pending leaves. Until [`Ledger::publish`] succeeds nothing refers
     /// to them; a crash leaves some of them, which the next integration finds to be what it would write.
-    fn integrate(&mut self) -> Result<(Frontier, Vec<Resource>), PublishError> {
+    fn write_tiles(&mut self) -> Result<(Frontier, Vec<Resource>), PublishError> {
         let mut edge = self.edge.clone();
         let mut completed = Vec::new();
         for header in &self.pending {
@@ -177,7 +236,13 @@ impl Ledger {
     }
 
     /// Signs and stores the head of `edge`, all of whose resources are durable.
-    pub(crate) fn publish(&mut self, edge: Frontier) -> Result<Published, PublishError> {
+    pub(crate) fn publish_edge(&mut self, edge: Frontier) -> Result<Published, PublishError> {
+        let head = self.sign(&edge)?;
+        self.store(edge, head.checkpoint, head.note.to_vec())
+    }
+
+    /// The signed head of `edge`.
+    fn sign(&mut self, edge: &Frontier) -> Result<Published, PublishError> {
         let checkpoint = Checkpoint {
             origin: self.shared.verifier.name().to_owned(),
             size: edge.size(),
@@ -187,22 +252,37 @@ impl Ledger {
         let note = checkpoint
             .sign(&self.signer)
             .map_err(|error: CheckpointError| PublishError::Fatal(self.poison_by(&error)))?;
+        Ok(Published {
+            checkpoint,
+            note: note.into_bytes().into(),
+        })
+    }
+
+    fn store(
+        &mut self,
+        edge: Frontier,
+        checkpoint: Checkpoint,
+        note: Vec<u8>,
+    ) -> Result<Published, PublishError> {
         // Commit point. A crash in here leaves the old checkpoint or the new one, both true.
         self.shared
             .storage
-            .replace(&checkpoint_path(), note.as_bytes())
+            .replace(&checkpoint_path(), &note)
             .map_err(|error| self.failed(error))?;
         let published = Published {
             checkpoint,
-            note: note.into_bytes().into(),
+            note: note.into(),
         };
         *self
             .shared
             .published
             .write()
             .unwrap_or_else(PoisonError::into_inner) = published.clone();
+        let covered = edge.size().saturating_sub(self.edge.size());
         self.edge = edge;
-        self.pending.clear();
+        // What was appended since the candidate was made stays for the next one.
+        let covered = usize::try_from(covered).unwrap_or(usize::MAX);
+        self.pending.drain(..covered.min(self.pending.len()));
         Ok(published)
     }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Dir, Outcome, print};
 use crate::{
+    cosign::WitnessesFile,
     files,
     layout::Layout,
     registry::{self, Registration},
@@ -32,7 +33,9 @@ impl Status {
         let hosts = registry::list(&layout)?;
         let running = running(&layout);
         let head = head(&layout);
+        let witnesses = witnesses(&layout);
         let value = json!({
+            "witnesses": witnesses,
             "running": running,
             "checkpoint": head.as_ref().map(|head| json!({
                 "origin": head.origin,
@@ -54,6 +57,9 @@ impl Status {
                 Some(head) => format!("checkpoint {} size {} root {}", head.origin, head.size, head.root),
                 None => "no checkpoint that verifies under ledger.vkey".to_owned(),
             });
+            if let Some(file) = &witnesses {
+                lines.extend(witness_lines(file));
+            }
             lines.push(format!("{} items of evidence", evidence(&layout)));
             lines.push(format!("{} hosts registered", hosts.len()));
             lines.extend(hosts.iter().map(line));
@@ -88,6 +94,37 @@ fn head(layout: &Layout) -> Option<checkpoint::Checkpoint> {
     let key = common::note::VerifierKey::parse(key.trim()).ok()?;
     let note = files::read_text(&layout.checkpoint(), FILE_BYTES_MAX).ok()?;
     checkpoint::open(note.as_bytes(), &key).ok()
+}
+
+/// What the collector last knew of its witnesses.
+fn witnesses(layout: &Layout) -> Option<WitnessesFile> {
+    let text = files::read_text(&layout.witnesses(), FILE_BYTES_MAX).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+fn witness_lines(file: &WitnessesFile) -> Vec<String> {
+    let verdict = match (&file.unsatisfied_since, file.withheld) {
+        (None, _) => "enough of them cosigned".to_owned(),
+        (Some(since), true) => {
+            format!("TOO FEW since {since}: no checkpoint and no receipts until they sign")
+        }
+        (Some(since), false) => format!("TOO FEW since {since}: published all the same"),
+    };
+    let mut lines = vec![format!("witnesses ({}): {verdict}", file.quorum_missing)];
+    lines.extend(file.witnesses.iter().map(|row| {
+        let state = match (&row.missing_since, &row.fault) {
+            (Some(since), fault) => {
+                format!(
+                    "MISSING since {since}: {}",
+                    fault.as_deref().unwrap_or("no reason known")
+                )
+            }
+            _ if row.cosigned_size == 0 => "not asked yet".to_owned(),
+            _ => "cosigns".to_owned(),
+        };
+        format!("  {} {state}", row.name)
+    }));
+    lines
 }
 
 /// Items of evidence kept.

@@ -6,7 +6,13 @@
 
 mod parse;
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use common::limits::MESSAGE_BYTES_MAX;
 
@@ -48,6 +54,31 @@ pub struct Config {
     pub evidence_bytes_max: u64,
     /// How long client certificates are valid.
     pub certificate_lifetime: Duration,
+    /// The witness policy's file, relative to the directory, and what to do when too few witnesses sign;
+    /// `None` asks no witness.
+    pub witnesses: Option<(PathBuf, QuorumMissing)>,
+    /// How long to wait for witnesses.
+    pub witness_timeout: Duration,
+}
+
+/// What to do with a checkpoint that too few witnesses cosigned. There is no default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuorumMissing {
+    /// Hold it back: no new checkpoint, no receipts, agents keep their spools.
+    Closed,
+    /// Publish it with the cosignatures there are.
+    Open,
+}
+
+impl QuorumMissing {
+    /// The word for it in settings and reports.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+        }
+    }
 }
 
 /// One setting as people see it.
@@ -115,6 +146,18 @@ pub const SETTINGS: &[Setting] = &[
         "90d",
         "how long certificates of agents are valid",
     ),
+    setting(
+        "witness_policy",
+        "",
+        "file with the witnesses to ask before a checkpoint is published, C2SP tlog-policy; empty asks nobody",
+    ),
+    setting(
+        "witness_quorum_missing",
+        "",
+        "when too few witnesses sign: closed (publish nothing) or open (publish all the same); must be said \
+         where there is a policy",
+    ),
+    setting("witness_timeout", "5s", "how long to wait for witnesses"),
 ];
 
 const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
@@ -216,6 +259,11 @@ impl Config {
             certificate_lifetime: read.duration(
                 "certificate_lifetime",
                 Duration::from_secs(60)..=Duration::from_secs(3650 * 86_400),
+            ),
+            witnesses: read.witnesses("witness_policy", "witness_quorum_missing"),
+            witness_timeout: read.duration(
+                "witness_timeout",
+                Duration::from_millis(10)..=Duration::from_secs(60),
             ),
         };
         faults.extend(read.into_faults());

@@ -1,8 +1,8 @@
 //! Text to values, collecting what is wrong instead of stopping at it.
 
-use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use super::{Fault, Origin};
+use super::{Fault, Origin, QuorumMissing};
 
 /// Reads typed values; after a fault a harmless one stands in, since the whole is refused anyway.
 pub(super) struct Values<'a, D> {
@@ -64,6 +64,22 @@ impl<'a, D: Fn(&str, &Origin) -> String> Values<'a, D> {
             }
         })
         .unwrap_or(*bounds.start())
+    }
+
+    /// Policy file and what to do without a quorum: both or neither, for trust never changes silently.
+    pub(super) fn witnesses(&mut self, file: &str, missing: &str) -> Option<(PathBuf, QuorumMissing)> {
+        let path = self.read(file, |text| Ok(text.to_owned()))?;
+        let choice = self.read(missing, |text| match (text, path.is_empty()) {
+            ("closed", false) => Ok(Some(QuorumMissing::Closed)),
+            ("open", false) => Ok(Some(QuorumMissing::Open)),
+            ("", true) => Ok(None),
+            ("closed" | "open", true) => Err("is set, but witness_policy is not".to_owned()),
+            ("", false) => {
+                Err("must be closed or open where witness_policy is set: there is no default".to_owned())
+            }
+            (other, _) => Err(format!("{other:?} is neither closed nor open")),
+        });
+        choice.flatten().map(|missing| (PathBuf::from(path), missing))
     }
 
     fn read<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {

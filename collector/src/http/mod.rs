@@ -20,7 +20,7 @@ use ledger::Reader;
 pub use limit::{Peer, RateLimit, limit};
 pub use listener::Guarded;
 
-use crate::{metrics::Metrics, stop::Stop};
+use crate::{cosign::Board, metrics::Metrics, stop::Stop};
 
 /// How long requests under way are given when the collector stops.
 pub const STOP_MAX: std::time::Duration = std::time::Duration::from_secs(2);
@@ -36,6 +36,8 @@ pub struct Site {
     pub reader: Reader,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// What is known of the witnesses, where there are any.
+    pub witnesses: Option<Arc<Board>>,
 }
 
 /// The routes of this module.
@@ -45,6 +47,7 @@ pub fn router(site: Site) -> Router {
         .route("/tile/{*path}", get(tile))
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
+        .route("/witnesses", get(witnesses))
         .with_state(site)
 }
 
@@ -125,6 +128,17 @@ async fn health(State(site): State<Site>) -> Response {
     }
 }
 
+/// Who cosigned, who is missing since when and why; 404 where no witnesses are asked.
+async fn witnesses(State(site): State<Site>) -> Response {
+    match site.witnesses {
+        Some(board) => ([(header::CACHE_CONTROL, VOLATILE)], axum::Json(board.read())).into_response(),
+        None => failure(
+            StatusCode::NOT_FOUND,
+            "this collector asks no witnesses".to_owned(),
+        ),
+    }
+}
+
 async fn metrics(State(site): State<Site>) -> Response {
     (
         [
@@ -134,7 +148,7 @@ async fn metrics(State(site): State<Site>) -> Response {
             ),
             (header::CACHE_CONTROL, VOLATILE),
         ],
-        site.metrics.render(),
+        site.metrics.render() + &site.witnesses.map(|board| board.render()).unwrap_or_default(),
     )
         .into_response()
 }

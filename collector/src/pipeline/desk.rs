@@ -39,8 +39,10 @@ pub(super) struct Desk {
     /// Shares of the bytes in flight, by host in order of sequence, given back when the batch is stored. They
     /// outlive the connection, as the batches do.
     permits: HashMap<HostId, VecDeque<(Sequence, OwnedSemaphorePermit)>>,
-    /// Whether agents were told that the disk is full.
+    /// Whether agents were told that there is no room.
     paused: bool,
+    /// Whether room is missing because too many leaves wait for a checkpoint, not because the disk is full.
+    pub(super) backlog: bool,
 }
 
 impl Desk {
@@ -58,6 +60,7 @@ impl Desk {
             speakers: HashMap::new(),
             permits: HashMap::new(),
             paused: false,
+            backlog: false,
         }
     }
 
@@ -75,7 +78,8 @@ impl Desk {
                     self.speakers.remove(&host);
                 }
             }
-            Input::Stop => {}
+            // Looked at before the next step.
+            Input::Cosigned | Input::Stop => {}
         }
     }
 
@@ -91,7 +95,7 @@ impl Desk {
             });
         });
         if self.paused {
-            mailbox.refused(no_space());
+            mailbox.refused(self.no_space());
         }
         let speaker = Speaker { connection, mailbox };
         if let Some(before) = self.speakers.insert(host, speaker) {
@@ -224,9 +228,9 @@ impl Desk {
             self.metrics.paused.set(u64::from(full));
             if full {
                 self.metrics.refuse(reasons::word(RefusalCode::NoSpace));
-                tracing::error!("no space is left for the ledger: batches wait at the agents");
+                tracing::error!(why = self.no_room(), "batches wait at the agents");
                 for speaker in self.speakers.values() {
-                    speaker.mailbox.refused(no_space());
+                    speaker.mailbox.refused(self.no_space());
                 }
             } else {
                 tracing::info!("there is space for the ledger again");
@@ -262,9 +266,17 @@ impl Desk {
             say(&speaker.mailbox);
         }
     }
-}
 
-fn no_space() -> Refusal {
-    let text = "the collector's disk is full; keep your batches, they are taken when there is room";
-    Refusal::notice(RefusalCode::NoSpace, None, text)
+    fn no_room(&self) -> &'static str {
+        if self.backlog {
+            "too many of the collector's leaves wait for a checkpoint; keep your batches, they are taken again \
+             once one is published"
+        } else {
+            "the collector's disk is full; keep your batches, they are taken when there is room"
+        }
+    }
+
+    fn no_space(&self) -> Refusal {
+        Refusal::notice(RefusalCode::NoSpace, None, self.no_room())
+    }
 }

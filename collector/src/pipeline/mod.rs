@@ -18,12 +18,18 @@ use common::{
     ids::{BootNanos, HostId, Nonce},
     sequencer::{CheckedBatch, Group, Sequencer, SequencerConfig, SequencerFailed, Step, StepError},
 };
-use ledger::{AppendError, Entry, Ledger, PublishError};
+use ledger::{AppendError, Candidate, Entry, Ledger, PublishError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use self::desk::Desk;
 pub use self::recover::{RecoverError, Recovery, describe, recover};
-use crate::{config::Config, evidence::EvidenceStore, mailbox::Mailbox, metrics::Metrics};
+use crate::{
+    config::Config,
+    cosign::{Board, Cosigner, Verdict, Witnesses, WitnessesError},
+    evidence::EvidenceStore,
+    mailbox::Mailbox,
+    metrics::Metrics,
+};
 
 /// Inputs that may wait for the thread; connections wait when it is full.
 const QUEUE_MAX: usize = 1024;
@@ -56,6 +62,8 @@ pub enum Input {
         /// The connection.
         connection: ConnectionId,
     },
+    /// Witnesses were asked and the verdict is there.
+    Cosigned,
     /// Commit and publish what is there, then end.
     Stop,
 }
@@ -97,6 +105,9 @@ pub enum PipelineError {
     /// The thread could not be started.
     #[error("cannot start the pipeline's thread: {0}")]
     Start(std::io::Error),
+    /// The witnesses' threads.
+    #[error(transparent)]
+    Witnesses(#[from] WitnessesError),
 }
 
 /// A running pipeline.
@@ -113,6 +124,7 @@ pub fn start(
     config: &Config,
     metrics: Arc<Metrics>,
     evidence: EvidenceStore,
+    witnesses: Option<(Witnesses, Arc<Board>)>,
     after_publish: AfterPublish,
 ) -> Result<Running, PipelineError> {
     let (inputs, queue) = mpsc::channel(QUEUE_MAX);
@@ -121,6 +133,7 @@ pub fn start(
         ledger,
         chains,
         last_statement,
+        unpublished,
         epoch,
         ..
     } = recovery;
@@ -144,6 +157,21 @@ pub fn start(
             cause: fault.to_string(),
         }));
     }
+    for (leaf, batch) in unpublished {
+        sequencer.restore_unpublished(leaf, batch);
+    }
+    let cosigner = witnesses
+        .map(|(witnesses, board)| {
+            // Weak: the thread's life must not hang on this wish to wake it.
+            let queue = inputs.downgrade();
+            Cosigner::start(witnesses, &reader, board, move || {
+                if let Some(queue) = queue.upgrade() {
+                    // Full or closed, the thread looks by itself.
+                    let _ = queue.try_send(Input::Cosigned);
+                }
+            })
+        })
+        .transpose()?;
     metrics.leaves.set(reader.leaves());
     metrics.published_size.set(published);
     let mut pipeline = Pipeline {
@@ -152,6 +180,8 @@ pub fn start(
         metrics,
         epoch,
         after_publish,
+        cosigner,
+        candidate: None,
         queue,
     };
     thread::Builder::new()
@@ -192,6 +222,9 @@ struct Pipeline {
     metrics: Arc<Metrics>,
     epoch: Instant,
     after_publish: AfterPublish,
+    cosigner: Option<Cosigner>,
+    /// The checkpoint that witnesses are being asked about.
+    candidate: Option<Candidate>,
     queue: mpsc::Receiver<Input>,
 }
 
@@ -235,18 +268,28 @@ impl Pipeline {
 
     /// Carries out every step that is due.
     fn steps(&mut self, at: BootNanos) -> Result<(), PipelineError> {
+        if let Some(verdict) = self.cosigner.as_ref().and_then(Cosigner::poll) {
+            self.conclude(at, &verdict);
+            self.settle()?;
+        }
         while let Some(step) = self.desk.sequencer.poll_step(at) {
             match step {
                 Step::Commit(group) => self.commit(at, group),
                 Step::Publish => self.publish(at),
             }
-            if let Some(failed) = self.desk.sequencer.failed() {
-                let failed = failed.clone();
-                self.desk.tell_failure(&failed);
-                return Err(failed.into());
-            }
-            self.desk.announce();
+            self.settle()?;
         }
+        Ok(())
+    }
+
+    /// Tells everybody what a step brought, or that it failed.
+    fn settle(&mut self) -> Result<(), PipelineError> {
+        if let Some(failed) = self.desk.sequencer.failed() {
+            let failed = failed.clone();
+            self.desk.tell_failure(&failed);
+            return Err(failed.into());
+        }
+        self.desk.announce();
         Ok(())
     }
 
@@ -273,41 +316,90 @@ impl Pipeline {
             }
             Err(error) => {
                 tracing::error!(%error, entries = group.entries.len(), "group not committed");
+                self.desk.backlog = matches!(error, AppendError::Backlog(_));
                 Err((step_error(error), group))
             }
         };
         self.desk.sequencer.handle_commit(at, result);
     }
 
-    /// *Integrate* and *publish*.
+    /// *Integrate*, and *publish* unless witnesses are to be asked first.
     fn publish(&mut self, at: BootNanos) {
         let begun = Instant::now();
-        let before = self.desk.sequencer.published_size();
-        let result = self.ledger.integrate_and_publish();
+        let integrated = self.ledger.integrate();
         self.metrics.publish_nanos.add(nanos_since(begun));
-        let result = match result {
+        match (integrated, &self.cosigner) {
+            (Ok(Some(candidate)), None) => self.reveal(at, candidate, ""),
+            (Ok(Some(candidate)), Some(cosigner)) => {
+                // Nobody has seen the head yet. A crash while witnesses are asked leaves the old checkpoint and
+                // at most cosignatures of one that the next start extends.
+                if cosigner.ask(candidate.head()) {
+                    self.candidate = Some(candidate);
+                } else {
+                    let cause = "the thread that asks witnesses is gone".to_owned();
+                    self.desk
+                        .sequencer
+                        .handle_publish(at, Err(StepError::Unknown(cause)));
+                }
+            }
+            (Ok(None), _) => {
+                let size = self.desk.sequencer.published_size();
+                self.desk.sequencer.handle_publish(at, Ok(size));
+            }
+            (Err(error), _) => self.unpublished(at, error),
+        }
+    }
+
+    /// Witnesses were asked about the candidate.
+    fn conclude(&mut self, at: BootNanos, verdict: &Verdict) {
+        match self.candidate.take() {
+            Some(candidate) if verdict.publish => self.reveal(at, candidate, &verdict.lines),
+            // The candidate goes; the next one extends it.
+            _ => self.desk.sequencer.handle_publish(at, Err(StepError::Withheld)),
+        }
+    }
+
+    /// *Publish*.
+    fn reveal(&mut self, at: BootNanos, candidate: Candidate, cosignatures: &str) {
+        let begun = Instant::now();
+        let before = self.desk.sequencer.published_size();
+        let result = self.ledger.publish(candidate, cosignatures);
+        self.metrics.publish_nanos.add(nanos_since(begun));
+        match result {
             Ok(published) => {
                 let size = published.checkpoint.size;
                 self.metrics.published_size.set(size);
                 (self.after_publish)(before..size);
-                Ok(size)
+                self.desk.sequencer.handle_publish(at, Ok(size));
             }
-            Err(error) => {
-                tracing::error!(%error, "checkpoint not published");
-                Err(match error {
-                    PublishError::NoSpace(_) => StepError::NoSpace,
-                    PublishError::Fatal(cause) => StepError::Unknown(cause),
-                })
-            }
+            Err(error) => self.unpublished(at, error),
+        }
+    }
+
+    fn unpublished(&mut self, at: BootNanos, error: PublishError) {
+        tracing::error!(%error, "checkpoint not published");
+        let error = match error {
+            PublishError::NoSpace(_) => StepError::NoSpace,
+            PublishError::Fatal(cause) => StepError::Unknown(cause),
         };
-        self.desk.sequencer.handle_publish(at, result);
+        self.desk.sequencer.handle_publish(at, Err(error));
     }
 
     /// Commits and publishes what is there, whatever the timers say. What a full disk refuses stays with the
-    /// agents, who were never told that it is stored.
+    /// agents, who were never told that it is stored; what witnesses do not cosign waits for the next start.
     fn finish(&mut self) -> Result<(), PipelineError> {
         // Far in the future, yet early enough that "again in a second" is later still and ends the loop.
-        self.steps(BootNanos(u64::MAX / 2))
+        let end = BootNanos(u64::MAX / 2);
+        self.steps(end)?;
+        while self.candidate.is_some() {
+            match self.cosigner.as_ref().and_then(Cosigner::wait) {
+                Some(verdict) => self.conclude(end, &verdict),
+                None => self.candidate = None,
+            }
+            self.settle()?;
+            self.steps(end)?;
+        }
+        Ok(())
     }
 }
 
@@ -319,7 +411,7 @@ enum Awaited {
 
 fn step_error(error: AppendError) -> StepError {
     match error {
-        // A backlog of unpublished leaves comes from a disk that is too full to publish.
+        // A backlog comes from a disk too full to publish, or from witnesses who do not cosign.
         AppendError::NoSpace(_) | AppendError::Backlog(_) => StepError::NoSpace,
         AppendError::Refused(bad) => StepError::Unknown(bad.to_string()),
         AppendError::Fatal(cause) => StepError::Unknown(cause),

@@ -1,20 +1,21 @@
 //! Start: the ledger recovered, every host's chain taken up where its last durable header left it.
 //!
 //! Owns nothing that live operation does not use as well: what was durable and not published is published by
-//! the ledger's own integrate-and-publish before anybody is served.
+//! the ledger's own integrate-and-publish before anybody is served, or, where witnesses are to be asked first,
+//! by the pipeline's first step.
 
 use std::{path::PathBuf, sync::Arc, thread, time::Instant};
 
 use common::{
     batch::VerifiedHeader,
     entry::UnverifiedEntry,
-    ids::{HostId, Sequence},
+    ids::{HostId, LeafIndex, Sequence},
     note::{KeyError, SignerKey},
     statement::{BadStatement, StatementFault, UnverifiedStatement, VerifiedStatement},
 };
 use ledger::{
-    ChainEndError, EntryFacts, IndexNews, Ledger, Local, OpenError, PublishError, ReadError, Recovered,
-    last_header, storage::OpenLocalError,
+    ChainEndError, EntryFacts, IndexNews, Ledger, Local, OpenError, PublishError, ReadError, Reader,
+    Recovered, last_header, storage::OpenLocalError,
 };
 
 use super::RETRY;
@@ -38,6 +39,9 @@ pub struct Recovery {
     pub last_statement: Option<VerifiedStatement>,
     /// The ledger's key, which signs statements as well.
     pub signer: SignerKey,
+    /// Durable leaves that no checkpoint covers yet, in order: whose batch, `None` for a statement. Empty
+    /// unless witnesses are to be asked first.
+    pub unpublished: Vec<(LeafIndex, Option<(HostId, Sequence)>)>,
     /// Monotonic time counts from here.
     pub epoch: Instant,
 }
@@ -110,21 +114,21 @@ fn report(news: IndexNews) {
 }
 
 /// Opens the ledger and takes up every chain. Waits while the disk is too full to publish what was durable.
-pub fn recover(layout: &Layout) -> Result<Recovery, RecoverError> {
+/// With `ask_witnesses`, what no checkpoint covers is left to the pipeline, which asks them first.
+pub fn recover(layout: &Layout, ask_witnesses: bool) -> Result<Recovery, RecoverError> {
     let epoch = Instant::now();
     let path = layout.ledger_key();
     let text = files::read_text(&path, KEY_BYTES_MAX)?;
     let signer = SignerKey::parse(text.trim()).map_err(|cause| RecoverError::Key { path, cause })?;
     let storage = Local::open_writer(&layout.ledger())?;
-    let index = layout.ledger_index();
-    let (mut ledger, mut found) = Ledger::open_indexed(
-        Arc::new(storage),
-        signer.clone(),
-        describe,
-        &index,
-        Box::new(report),
-    )?;
-    while !found.published {
+    let (storage, index) = (Arc::new(storage), layout.ledger_index());
+    let open = if ask_witnesses {
+        Ledger::open_held
+    } else {
+        Ledger::open_indexed
+    };
+    let (mut ledger, mut found) = open(storage, signer.clone(), describe, &index, Box::new(report))?;
+    while !found.published && !ask_witnesses {
         match ledger.integrate_and_publish() {
             Ok(_) => found.published = true,
             Err(PublishError::NoSpace(error)) => {
@@ -135,6 +139,9 @@ pub fn recover(layout: &Layout) -> Result<Recovery, RecoverError> {
         }
     }
     let reader = ledger.reader();
+    let unpublished = (reader.published().checkpoint.size..reader.leaves())
+        .map(|leaf| Ok((LeafIndex(leaf), batch_at(&reader, LeafIndex(leaf))?)))
+        .collect::<Result<Vec<_>, ReadError>>()?;
     let mut chains = Vec::new();
     for host in reader.hosts() {
         chains.extend(last_header(&reader, &host)?);
@@ -151,7 +158,16 @@ pub fn recover(layout: &Layout) -> Result<Recovery, RecoverError> {
         found,
         chains,
         last_statement,
+        unpublished,
         signer,
         epoch,
     })
+}
+
+/// Whose batch stands at `leaf`; `None` for a statement.
+fn batch_at(reader: &Reader, leaf: LeafIndex) -> Result<Option<(HostId, Sequence)>, ReadError> {
+    let facts = describe(&reader.header(leaf)?);
+    Ok(facts
+        .filter(|facts| facts.host != HostId::COLLECTOR)
+        .map(|facts| (facts.host, facts.sequence)))
 }

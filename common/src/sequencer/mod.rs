@@ -2,19 +2,20 @@
 //!
 //! Pipeline: *sequence* (group commit; durable, then acknowledged), *integrate and publish* (tiles,
 //! checkpoint; then receipts). Owns every host's chain head, and where the collector's own statements stand:
-//! these wait in the same queue and enter the same groups. One commit or publication is under way at a time. Refuses to go on once an outcome is unknown: the process restarts, and recovery reads what the
-//! ledger really holds. Storage is the driver's: it carries out a [`Step`] and answers.
+//! these wait in the same queue and enter the same groups. One commit is under way at a time, and one
+//! publication beside it. Refuses to go on once an outcome is unknown: the process restarts, and recovery reads
+//! what the ledger really holds. Storage is the driver's: it carries out a [`Step`] and answers.
 
 mod check;
 mod config;
 mod group;
 mod reject;
+mod step;
 
 use alloc::{
     boxed::Box,
     collections::{BTreeMap, VecDeque},
     format,
-    string::String,
     vec::Vec,
 };
 
@@ -23,6 +24,7 @@ pub use self::{
     config::SequencerConfig,
     group::{Admitted, Group},
     reject::Rejected,
+    step::{SequencerFailed, Step, StepError},
 };
 use self::{
     group::Committing,
@@ -35,24 +37,6 @@ use crate::{
     statement::{StatementChain, StatementFault, VerifiedStatement},
 };
 
-/// Work for the ledger, one step at a time.
-#[derive(Debug)]
-pub enum Step {
-    /// Append these entries durably, all or none; answer with [`Sequencer::handle_commit`].
-    Commit(Group),
-    /// Integrate what was appended and publish a checkpoint; answer with [`Sequencer::handle_publish`].
-    Publish,
-}
-
-/// How a step ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StepError {
-    /// No space is left and nothing happened.
-    NoSpace,
-    /// Anything else: what the ledger holds now is unknown.
-    Unknown(String),
-}
-
 /// What becomes of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
@@ -63,19 +47,6 @@ pub enum Admission {
     /// A batch of that sequence is durable. Read its header from the ledger and ask
     /// [`Sequencer::judge_stored`] about this one.
     Lookup(Box<CheckedBatch>),
-}
-
-/// The commit of a group whose outcome is unknown, or a publication's: the process must end and restart
-/// through recovery.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the outcome of a ledger {step} is unknown ({cause}): restart the collector, recovery reads what the ledger holds"
-)]
-pub struct SequencerFailed {
-    /// Which step.
-    pub step: &'static str,
-    /// What storage said.
-    pub cause: String,
 }
 
 #[derive(Debug)]
@@ -91,7 +62,6 @@ struct Chain {
 enum UnderWay {
     Nothing,
     Commit(Vec<Committing>),
-    Publish,
 }
 
 /// The machine.
@@ -105,6 +75,10 @@ pub struct Sequencer {
     waiting_bytes: u64,
     waiting_since: BootNanos,
     under_way: UnderWay,
+    /// A publication is under way; commits go on beside it, for witnesses may take their time.
+    publishing: bool,
+    /// When to try again to publish what witnesses did not cosign.
+    publish_retry_at: Option<BootNanos>,
     retry_at: Option<BootNanos>,
     unpublished: VecDeque<(LeafIndex, Option<(HostId, Sequence)>)>,
     published_size: u64,
@@ -128,6 +102,8 @@ impl Sequencer {
             waiting_bytes: 0,
             waiting_since: now,
             under_way: UnderWay::Nothing,
+            publishing: false,
+            publish_retry_at: None,
             retry_at: None,
             unpublished: VecDeque::new(),
             published_size,
@@ -139,8 +115,8 @@ impl Sequencer {
         }
     }
 
-    /// Takes a host's last header from a recovered ledger (or all its headers, in order). The ledger must
-    /// have published everything it holds.
+    /// Takes a host's last header from a recovered ledger (or all its headers, in order). What the ledger has
+    /// not published yet is told by [`Self::restore_unpublished`] afterwards.
     pub fn restore(&mut self, header: &VerifiedHeader) -> Result<(), ChainFault> {
         let tip = ChainHead::after(header)?;
         let chain = Chain {
@@ -150,6 +126,16 @@ impl Sequencer {
         };
         self.chains.insert(chain.tip.host, chain);
         Ok(())
+    }
+
+    /// Takes a durable leaf that no checkpoint covers, in order: a host's batch, or a statement (`None`).
+    pub fn restore_unpublished(&mut self, leaf: LeafIndex, batch: Option<(HostId, Sequence)>) {
+        if let Some((host, sequence)) = batch
+            && let Some(chain) = self.chains.get_mut(&host)
+        {
+            chain.published_before = chain.published_before.min(sequence);
+        }
+        self.unpublished.push_back((leaf, batch));
     }
 
     /// Takes the last statement of a recovered ledger (or all of them, in order).
@@ -293,7 +279,7 @@ impl Sequencer {
         }
         // Publishing goes first when it is due, or a steady stream of batches would starve receipts.
         if self.publish_due().is_some_and(|at| now >= at) {
-            self.under_way = UnderWay::Publish;
+            self.publishing = true;
             return Some(Step::Publish);
         }
         if self.commit_due().is_some_and(|at| now >= at) {
@@ -328,7 +314,7 @@ impl Sequencer {
                     self.durable(leaf, &entry);
                 }
             }
-            Err((StepError::NoSpace, group)) => {
+            Err((StepError::NoSpace | StepError::Withheld, group)) => {
                 self.waiting_bytes += group.entries.iter().map(Admitted::bytes).sum::<u64>();
                 for entry in group.entries.into_iter().rev() {
                     self.waiting.push_front(entry);
@@ -364,10 +350,10 @@ impl Sequencer {
 
     /// A checkpoint of this many leaves was published, or not.
     pub fn handle_publish(&mut self, now: BootNanos, result: Result<u64, StepError>) {
-        if !matches!(self.under_way, UnderWay::Publish) {
+        if !core::mem::take(&mut self.publishing) {
             return;
         }
-        self.under_way = UnderWay::Nothing;
+        self.publish_retry_at = None;
         match result {
             Ok(size) => {
                 self.retry_at = None;
@@ -386,6 +372,9 @@ impl Sequencer {
             }
             Err(StepError::NoSpace) => {
                 self.retry_at = Some(BootNanos(now.0.saturating_add(self.config.retry_ns)));
+            }
+            Err(StepError::Withheld) => {
+                self.publish_retry_at = Some(BootNanos(now.0.saturating_add(self.config.retry_ns)));
             }
             Err(StepError::Unknown(cause)) => {
                 self.failed = Some(SequencerFailed {
@@ -422,8 +411,9 @@ impl Sequencer {
     }
 
     fn publish_due(&self) -> Option<BootNanos> {
-        (!self.unpublished.is_empty())
-            .then(|| BootNanos(self.published_at.0.saturating_add(self.config.publish_ns)))
+        let due = BootNanos(self.published_at.0.saturating_add(self.config.publish_ns));
+        let waits = !self.unpublished.is_empty() && !self.publishing;
+        waits.then(|| self.publish_retry_at.map_or(due, |retry| retry.max(due)))
     }
 
     fn take_group(&mut self) -> Group {

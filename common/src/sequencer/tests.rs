@@ -299,3 +299,59 @@ fn restored_statements_continue_where_the_ledger_left_them() {
     assert_eq!(next.fields().number, StatementNumber(1));
     assert_eq!(next.fields().previous, first.hash());
 }
+
+#[test]
+fn commits_go_on_while_a_checkpoint_waits_for_its_witnesses() {
+    let mut sequencer = sequencer();
+    let all = batches(&genesis(), 4, 0);
+    let mut all = all.iter().map(checked);
+    let mut next = |sequencer: &mut Sequencer| {
+        sequencer.admit(at(200), all.next().unwrap()).unwrap();
+        let Some(Step::Commit(_)) = sequencer.poll_step(at(1000)) else {
+            panic!("no commit beside the publication");
+        };
+    };
+    next(&mut sequencer);
+    sequencer.handle_commit(at(200), Ok(LeafIndex(0)));
+    assert!(matches!(sequencer.poll_step(at(1000)), Some(Step::Publish)));
+    next(&mut sequencer);
+    sequencer.handle_commit(at(1000), Ok(LeafIndex(1)));
+    assert!(
+        sequencer.poll_step(at(5000)).is_none(),
+        "one publication at a time"
+    );
+    // Withheld: nobody is paused, it is tried again after a while.
+    sequencer.handle_publish(at(1000), Err(StepError::Withheld));
+    assert!(!sequencer.no_space() && sequencer.poll_published().is_none());
+    next(&mut sequencer);
+    sequencer.handle_commit(at(1000), Ok(LeafIndex(2)));
+    let due = sequencer.poll_timeout().unwrap();
+    assert!(due > at(1000));
+    assert!(matches!(sequencer.poll_step(due), Some(Step::Publish)));
+    next(&mut sequencer);
+    sequencer.handle_commit(due, Ok(LeafIndex(3)));
+    // It covers what was durable when it was made, not what came since.
+    sequencer.handle_publish(due, Ok(3));
+    assert_eq!(sequencer.poll_published(), Some((host(), Sequence(3))));
+    assert_eq!(sequencer.poll_published(), None);
+}
+
+#[test]
+fn what_a_recovered_ledger_has_not_published_is_published_first() {
+    let mut sequencer = Sequencer::new(config(), 1, at(0));
+    let all = batches(&genesis(), 3, 0);
+    let last = SignedHeader::check(UnverifiedHeader::parse(all[2].header.bytes()).unwrap()).unwrap();
+    let last = HostKeys::new(host()).check(last).unwrap();
+    sequencer.restore(&last).unwrap();
+    for leaf in 1..3 {
+        sequencer.restore_unpublished(LeafIndex(leaf), Some((host(), Sequence(leaf))));
+    }
+    assert_eq!(
+        sequencer.position(&host()).2,
+        Sequence(1),
+        "receipts are owed from here on"
+    );
+    assert!(matches!(sequencer.poll_step(at(1000)), Some(Step::Publish)));
+    sequencer.handle_publish(at(1000), Ok(3));
+    assert_eq!(sequencer.poll_published(), Some((host(), Sequence(3))));
+}

@@ -15,6 +15,7 @@ mod peer;
 mod process;
 mod witness_process;
 mod witness_server;
+mod witnesses;
 
 use common::{ids::Sequence, session::Message};
 

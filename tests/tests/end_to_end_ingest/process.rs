@@ -56,7 +56,7 @@ pub(crate) struct Collector {
     child: Option<Child>,
     /// A program with its arguments that runs the collector; empty for none.
     pub(crate) wrapper: Vec<String>,
-    settings: Vec<String>,
+    pub(crate) settings: Vec<String>,
     _dir: Option<tempfile::TempDir>,
 }
 

@@ -1,6 +1,9 @@
 //! The collector: real sessions, sequencer and ledger over storage that crashes.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
 
 use common::{
     entry::UnverifiedEntry,
@@ -12,7 +15,7 @@ use common::{
     text::Text,
 };
 use ledger::{
-    AppendError, Entry, EntryFacts, Ledger, Memory, PublishError, last_header,
+    AppendError, Candidate, Entry, EntryFacts, Ledger, Memory, PublishError, last_header,
     storage::{NewObject, Storage, StorageError},
 };
 
@@ -24,7 +27,8 @@ pub(crate) struct Collector {
     pub(crate) signer: SignerKey,
     pub(crate) running: Option<(Intake, Ledger)>,
     pub(crate) life: u64,
-    pub(crate) work: Option<Step>,
+    /// Steps under way, in order: commits go on between a checkpoint's signing and its publication.
+    pub(crate) work: VecDeque<Work>,
     pub(crate) wake_at: Option<u64>,
     pub(crate) checkpoint_first: bool,
 }
@@ -54,7 +58,7 @@ impl Collector {
             signer: SignerKey::from_seed("sim.example/ledger", &seed).unwrap(),
             running: None,
             life: 0,
-            work: None,
+            work: VecDeque::new(),
             wake_at: None,
             checkpoint_first,
         }
@@ -125,21 +129,31 @@ impl Collector {
     }
 
     /// Carries out a step on the ledger.
-    pub(crate) fn carry_out(ledger: &mut Ledger, step: Step) -> Outcome {
-        match step {
-            Step::Commit(group) => Outcome::Commit(commit(ledger, group)),
-            Step::Publish => Outcome::Publish(match ledger.integrate_and_publish() {
-                Ok(published) => Ok(published.checkpoint.size),
-                Err(PublishError::NoSpace(_)) => Err(StepError::NoSpace),
-                Err(PublishError::Fatal(cause)) => Err(StepError::Unknown(cause)),
-            }),
+    pub(crate) fn carry_out(ledger: &mut Ledger, work: Work) -> Outcome {
+        let failed = |error| {
+            Outcome::Publish(Err(match error {
+                PublishError::NoSpace(_) => StepError::NoSpace,
+                PublishError::Fatal(cause) => StepError::Unknown(cause),
+            }))
+        };
+        match work {
+            Work::Step(Step::Commit(group)) => Outcome::Commit(commit(ledger, group)),
+            Work::Step(Step::Publish) => match ledger.integrate() {
+                Ok(Some(candidate)) => Outcome::Integrated(candidate),
+                Ok(None) => Outcome::Publish(Ok(ledger.reader().published().checkpoint.size)),
+                Err(error) => failed(error),
+            },
+            Work::Reveal(candidate) => match ledger.publish(candidate, "") {
+                Ok(published) => Outcome::Publish(Ok(published.checkpoint.size)),
+                Err(error) => failed(error),
+            },
         }
     }
 
     /// The process ends; with `power` the machine does.
     pub(crate) fn die(&mut self, power: Option<u64>) {
         self.running = None;
-        self.work = None;
+        self.work.clear();
         self.wake_at = None;
         self.life += 1;
         match power {
@@ -149,8 +163,17 @@ impl Collector {
     }
 }
 
-/// How a step ended.
+/// Something under way.
+pub(crate) enum Work {
+    /// What the sequencer asked for.
+    Step(Step),
+    /// A signed head that is to be published.
+    Reveal(Candidate),
+}
+
+/// How it ended.
 pub(crate) enum Outcome {
+    Integrated(Candidate),
     Commit(Result<LeafIndex, (StepError, Group)>),
     Publish(Result<u64, StepError>),
 }

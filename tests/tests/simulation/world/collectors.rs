@@ -1,6 +1,7 @@
 //! The simulated collector: its starts, effects, ledger steps and ends.
 
 use super::*;
+use crate::collector::Work;
 
 impl World {
     pub(super) fn start_collector(&mut self, life: u64) -> Result<(), String> {
@@ -65,10 +66,7 @@ impl World {
                     self.count("sent again");
                 }
                 IntakeEffect::Ledger(step) => {
-                    self.collector.work = Some(step);
-                    let life = self.collector.life;
-                    let delay = self.rng.range(MILLI / 10, 20 * MILLI);
-                    self.after(delay, Event::Step(life));
+                    self.begin(Work::Step(step));
                 }
                 IntakeEffect::Prove {
                     connection,
@@ -124,18 +122,26 @@ impl World {
         Ok(())
     }
 
+    fn begin(&mut self, work: Work) {
+        self.collector.work.push_back(work);
+        let life = self.collector.life;
+        let delay = self.rng.range(MILLI / 10, 20 * MILLI);
+        self.after(delay, Event::Step(life));
+    }
+
     pub(super) fn finish_step(&mut self, life: u64) -> Result<(), String> {
         if self.collector.life != life {
             return Ok(());
         }
         let now = BootNanos(self.now);
-        let Some(step) = self.collector.work.take() else {
+        let Some(step) = self.collector.work.pop_front() else {
             return Ok(());
         };
         let Some((intake, ledger)) = &mut self.collector.running else {
             return Ok(());
         };
         match Collector::carry_out(ledger, step) {
+            Outcome::Integrated(candidate) => self.begin(Work::Reveal(candidate)),
             Outcome::Commit(result) => {
                 let what = if result.is_ok() {
                     "commit"

@@ -80,7 +80,9 @@ impl World {
 
     /// The collector dies, perhaps in the middle of a step.
     pub(super) fn crash_collector(&mut self, power: Option<u64>) {
-        if let (Some(step), Some((_, ledger))) = (self.collector.work.take(), &mut self.collector.running) {
+        if let (Some(step), Some((_, ledger))) =
+            (self.collector.work.pop_front(), &mut self.collector.running)
+        {
             let at = self.collector.storage.steps() + self.rng.range(0, 5);
             let fault = if self.rng.chance(50) {
                 Fault::Kill
