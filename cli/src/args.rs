@@ -157,6 +157,10 @@ pub struct VerifyArgs {
     /// File with the key to trust; without it the key beside the ledger is believed
     #[arg(long, value_name = "FILE")]
     pub vkey: Option<PathBuf>,
+    /// File with a checkpoint of this ledger seen elsewhere (an agent's `state/checkpoint`, a receipt, a proof); repeat
+    /// for several. Without one an older copy of the whole directory cannot be told from the ledger
+    #[arg(long, value_name = "FILE")]
+    pub seen: Vec<PathBuf>,
 }
 
 /// Arguments of `proof`.

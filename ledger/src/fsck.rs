@@ -40,14 +40,27 @@ pub type CheckEntry<'a> = &'a (dyn Fn(LeafIndex, &[u8], &[u8]) -> Result<(), Str
 pub struct Options<'a> {
     /// The key to trust; without it the one beside the log is believed.
     pub key: Option<&'a VerifierKey>,
+    /// Checkpoints of this ledger that were seen elsewhere, under a signature that the caller checked: by agents, in
+    /// receipts, at witnesses. Only they tell an older copy of the whole directory from the ledger.
+    pub seen: &'a [Seen],
     /// Told now and then how far the check is.
     pub progress: Option<&'a (dyn Fn(Progress) + Sync)>,
+}
+
+/// A checkpoint that was seen elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Where, for the report.
+    pub at: String,
+    /// What it says, its signature checked.
+    pub head: Checkpoint,
 }
 
 impl std::fmt::Debug for Options<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Options")
             .field("key", &self.key)
+            .field("seen", &self.seen)
             .finish_non_exhaustive()
     }
 }

@@ -311,3 +311,44 @@ fn verify_names_a_batch_that_is_missing_from_its_chain() {
         "{out}"
     );
 }
+
+#[test]
+fn verify_tells_an_older_copy_by_what_was_seen_elsewhere() {
+    let (one, _) = story();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (now, older, seen) = (path("now"), path("older"), path("seen"));
+    let mut begun = Maker::new(1);
+    begun.sealed = one.sealed[..2].to_vec();
+    drop(ledger_of(
+        Arc::new(Local::open_writer(older.as_ref()).unwrap()),
+        &[&begun],
+    ));
+    let ledger = ledger_of(Arc::new(Local::open_writer(now.as_ref()).unwrap()), &[&one]);
+    let receipt = ledger.reader().receipt(common::ids::LeafIndex(1)).unwrap();
+    std::fs::write(&seen, receipt.encode()).unwrap();
+    let verify = |ledger: &str, seen: &[&str]| {
+        let args = ["hostledger", "verify", "--ledger", ledger];
+        run(args.into_iter().chain(seen.iter().copied()))
+    };
+    // The older copy is whole in itself: by itself nobody can tell.
+    assert_eq!(verify(&older, &[]).0, 0);
+    assert_eq!(verify(&now, &["--seen", &seen]).0, 0);
+    let (code, out, err) = verify(&older, &["--seen", &seen]);
+    assert_eq!(code, 4, "{out}{err}");
+    let named = format!(
+        "FAULT log/checkpoint: is for 2 leaves, {seen} saw one for {}",
+        one.sealed.len()
+    );
+    assert!(out.contains(&named), "{out}");
+    // What another ledger's key signed says nothing of this one.
+    let foreign = path("foreign");
+    let stranger = common::note::SignerKey::from_seed("ledger.example/test", &[99; 32]).unwrap();
+    let head = ledger.reader().published().checkpoint.sign(&stranger).unwrap();
+    std::fs::write(&foreign, head).unwrap();
+    let (code, _, err) = verify(&now, &["--seen", &foreign]);
+    assert!(
+        code != 0 && err.contains("holds no checkpoint of this ledger"),
+        "{code} {err}"
+    );
+}

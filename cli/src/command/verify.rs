@@ -2,16 +2,27 @@
 //!
 //! Needs no collector: [`ledger::audit`] does all of it, this shows the report.
 
-use std::{path::Path, sync::Mutex};
+use std::{
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
 
+use common::{
+    checkpoint,
+    note::VerifierKey,
+    proof::{EventProof, PROOF_BYTES_MAX},
+    receipt::Receipt,
+    statement::{STATEMENT_PROOF_BYTES_MAX, StatementProof},
+};
 use ledger::{
     Local,
     audit::{self, Audit},
-    fsck::{Fault, Options, Progress},
+    fsck::{Fault, Options, Progress, Seen},
+    recovery::VERIFIER_KEY,
 };
 use serde_json::json;
 
-use super::read_key;
+use super::{read_file, read_key};
 use crate::{
     Exit, Failure, World,
     args::{Output, VerifyArgs},
@@ -33,8 +44,10 @@ pub(crate) fn run(args: &VerifyArgs, output: Output, world: &mut World<'_>) -> R
             let _ = writeln!(shown.1, "checked {percent} % of the groups, {megabytes} MB");
         }
     };
+    let seen = seen(args, key.as_ref())?;
     let options = Options {
         key: key.as_ref(),
+        seen: &seen,
         progress: Some(&progress),
     };
     let found = audit::run(&storage, &options);
@@ -44,6 +57,43 @@ pub(crate) fn run(args: &VerifyArgs, output: Output, world: &mut World<'_>) -> R
         Output::Table | Output::Wide => as_lines(&found, sound, key.is_some(), world)?,
     }
     Ok(if sound { Exit::Fine } else { Exit::Tampered })
+}
+
+/// The checkpoints in the files given, each under the signature of the key that the check goes by.
+fn seen(args: &VerifyArgs, key: Option<&VerifierKey>) -> Result<Vec<Seen>, Failure> {
+    if args.seen.is_empty() {
+        return Ok(Vec::new());
+    }
+    let beside = key
+        .is_none()
+        .then(|| read_key(&args.ledger.join(VERIFIER_KEY)))
+        .transpose()?;
+    let Some(key) = key.or(beside.as_ref()) else {
+        return Ok(Vec::new());
+    };
+    let open = |path: &PathBuf| {
+        let at = path.display().to_string();
+        let bytes = read_file(path, PROOF_BYTES_MAX.max(STATEMENT_PROOF_BYTES_MAX) as u64)?;
+        match checkpoint::open(&note_in(bytes), key) {
+            Ok(head) => Ok(Seen { at, head }),
+            Err(fault) => Err(Failure::Config {
+                cause: format!("{at} holds no checkpoint of this ledger: {fault}"),
+                remedy:
+                    "give a checkpoint, a receipt or a proof that was signed by the key you trust (--vkey)"
+                        .into(),
+            }),
+        }
+    };
+    args.seen.iter().map(open).collect()
+}
+
+/// The checkpoint that a proof or a receipt ends with; anything else is taken for a checkpoint itself.
+fn note_in(bytes: Vec<u8>) -> Vec<u8> {
+    EventProof::decode(&bytes)
+        .map(|proof| proof.receipt)
+        .or_else(|_| StatementProof::decode(&bytes).map(|proof| proof.receipt))
+        .or_else(|_| Receipt::decode(&bytes))
+        .map_or(bytes, |receipt| receipt.checkpoint)
 }
 
 fn open(path: &Path) -> Result<Local, Failure> {

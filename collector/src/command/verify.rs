@@ -56,6 +56,7 @@ impl Verify {
         let show = |progress: Progress| show(&shown, progress);
         let on_terminal = std::io::stderr().is_terminal();
         let options = Options {
+            seen: &[],
             key: key.as_ref(),
             progress: if on_terminal { Some(&show) } else { None },
         };

@@ -11,7 +11,7 @@ use common::{
 use rayon::prelude::*;
 
 use super::{
-    After, Cause, CheckEntry, Fault, Head, Inventory, Options, Progress, Report, compare,
+    After, Cause, CheckEntry, Fault, Head, Inventory, Options, Progress, Report, Seen, compare,
     groups::{self, CheckedGroup},
     read,
 };
@@ -43,6 +43,7 @@ pub(super) fn run(
         storage,
         resources: inventory.resources,
         head,
+        seen: options.seen,
         edge: Frontier::new(),
         block: Block::default(),
         sound_leaves: true,
@@ -97,6 +98,7 @@ struct Walk<'a> {
     /// Tiles and bundles not yet compared.
     resources: BTreeMap<TilePath, Vec<u16>>,
     head: &'a Head,
+    seen: &'a [Seen],
     edge: Frontier,
     block: Block,
     /// Whether every leaf so far was certain; only then does a wrong root accuse the signer's side.
@@ -245,6 +247,40 @@ impl Walk<'_> {
             };
             self.report.note(format!("{}: {words}", checkpoint_path()));
         }
+        for seen in self.seen.iter().filter(|seen| seen.head.size == size) {
+            let root = self.edge.root();
+            // Damaged leaves are named already; their root says nothing of the history.
+            if root != seen.head.root && self.sound_leaves {
+                let what = format!(
+                    "{} saw root {} of {size} leaves, entries give {root}: two histories were signed",
+                    seen.at, seen.head.root
+                );
+                self.report
+                    .fault(Fault::of(&checkpoint_path(), Cause::Forgery, what));
+            }
+        }
+    }
+
+    /// Names what was seen of this ledger and is no longer in it.
+    fn miss_seen(&mut self) {
+        let published = self.head.verified.as_ref().map_or(0, |head| head.size);
+        let held = self.edge.size();
+        let Some(latest) = self.seen.iter().max_by_key(|seen| seen.head.size) else {
+            return;
+        };
+        if latest.head.size > published {
+            let gone = if latest.head.size > held {
+                format!("the {} leaves after it are gone", latest.head.size - held)
+            } else {
+                "its leaves are there, the checkpoint was put back".to_owned()
+            };
+            let what = format!(
+                "is for {published} leaves, {} saw one for {}: an older copy; {gone}",
+                latest.at, latest.head.size
+            );
+            self.report
+                .fault(Fault::of(&checkpoint_path(), Cause::Missing, what));
+        }
     }
 
     fn compare_root(&mut self, head: &Checkpoint) {
@@ -313,6 +349,7 @@ impl Walk<'_> {
                 self.report.fault(Fault::of(&object, Cause::Missing, what));
             }
         }
+        self.miss_seen();
         let beyond = self.edge.size().saturating_sub(wanted);
         if self.head.verified.is_some() && beyond > 0 {
             self.report.note(format!(

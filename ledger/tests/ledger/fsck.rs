@@ -249,7 +249,7 @@ fn an_older_checkpoint_put_back_is_noted_and_a_rewritten_history_is_forgery() {
     let trusted = key();
     let trusting = Options {
         key: Some(trusted.verifier()),
-        progress: None,
+        ..Options::default()
     };
     let objects: Vec<_> = fsck::run(&stolen, &trusting, &accept)
         .faults

@@ -8,6 +8,8 @@ mod fsck;
 #[cfg(test)]
 mod index;
 #[cfg(test)]
+mod mutations;
+#[cfg(test)]
 mod pipeline;
 #[cfg(test)]
 mod support;
