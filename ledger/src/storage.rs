@@ -5,9 +5,11 @@
 
 mod local;
 mod memory;
+mod probe;
 
 pub use local::{Local, OpenLocalError};
 pub use memory::{Fault, Memory};
+pub use probe::{ProbeError, probe};
 
 use std::{fmt, io};
 

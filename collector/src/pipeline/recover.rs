@@ -15,7 +15,8 @@ use common::{
 };
 use ledger::{
     ChainEndError, EntryFacts, IndexNews, Ledger, Local, OpenError, PublishError, ReadError, Reader,
-    Recovered, last_header, storage::OpenLocalError,
+    Recovered, last_header,
+    storage::{OpenLocalError, ProbeError, probe},
 };
 
 use super::RETRY;
@@ -63,6 +64,9 @@ pub enum RecoverError {
     /// The ledger's directory.
     #[error(transparent)]
     Local(#[from] OpenLocalError),
+    /// What the ledger is to be stored on.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
     /// The ledger.
     #[error("ledger cannot be recovered: {0}")]
     Open(#[from] OpenError),
@@ -121,6 +125,12 @@ pub fn recover(layout: &Layout, ask_witnesses: bool) -> Result<Recovery, Recover
     let text = files::read_text(&path, KEY_BYTES_MAX)?;
     let signer = SignerKey::parse(text.trim()).map_err(|cause| RecoverError::Key { path, cause })?;
     let storage = Local::open_writer(&layout.ledger())?;
+    match probe(&storage) {
+        Err(ProbeError::NoSpace(error)) => {
+            tracing::warn!(%error, "the disk is full: what it promises was not tried")
+        }
+        outcome => outcome?,
+    }
     let (storage, index) = (Arc::new(storage), layout.ledger_index());
     let open = if ask_witnesses {
         Ledger::open_held

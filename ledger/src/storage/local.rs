@@ -41,6 +41,11 @@ pub enum OpenLocalError {
     /// Another process writes this ledger. Operator: stop that one first.
     #[error("{0} is in use by another writer")]
     Locked(PathBuf),
+    /// The file system grants a lock twice, so nothing would keep a second writer out. Operator: another one.
+    #[error(
+        "{0} is on a file system that ignores locks; put the ledger on a local one, such as ext4, XFS or Btrfs"
+    )]
+    LockIgnored(PathBuf),
     /// The directory cannot be made or read. Operator or disk.
     #[error("cannot open {path}: {source}")]
     Io {
@@ -76,6 +81,14 @@ impl Local {
                 source,
             },
         })?;
+        // Some network file systems grant every lock. Another opening of the file must be refused it.
+        let second = OpenOptions::new()
+            .write(true)
+            .open(&lock_path)
+            .map_err(at(&lock_path))?;
+        if second.try_lock().is_ok() {
+            return Err(OpenLocalError::LockIgnored(root.to_owned()));
+        }
         let tmp = root.join(TMP);
         fs::create_dir_all(&tmp).map_err(at(&tmp))?;
         for leftover in fs::read_dir(&tmp).map_err(at(&tmp))? {
