@@ -24,7 +24,7 @@ use self::{load::load, read::resume};
 pub(crate) use self::{load::rebuild, read::head_with};
 use crate::{
     frontier::Frontier,
-    group::{GROUPS, GroupFault},
+    group::{GROUPS, GroupFault, group_path},
     index::{Describe, Index, IndexNews, Tell},
     reader::{Published, Shared, checkpoint_path},
     storage::{NewObject, Storage, StorageError},
@@ -172,7 +172,9 @@ impl Ledger {
         let opened = Index::open(directory, &signer.verifier().to_string());
         let (index, damaged) =
             opened.map_err(|error| OpenError::Index(format!("{}: {error}", directory.display())))?;
-        if let Some(damaged) = damaged {
+        // A ledger that is new has nothing to index, and nothing to say about it.
+        let has_groups = storage.length(&group_path(LeafIndex(0)))?.is_some();
+        if let Some(damaged) = damaged.filter(|_| has_groups) {
             tell(IndexNews::Building(damaged.0));
         }
         Self::open_over(storage, signer, describe, index, tell)

@@ -64,6 +64,25 @@ pub(crate) fn build_ebpf(paths: &Paths, tools: &Tools) -> Result<PathBuf> {
     Ok(object)
 }
 
+/// Compiles `hostledger-collector` alone, optimised.
+pub(crate) fn build_collector(paths: &Paths) -> Result<Programs> {
+    let mut command = cargo();
+    command.current_dir(&paths.root);
+    command.args([
+        "build",
+        "--quiet",
+        "--locked",
+        "--release",
+        "-p",
+        "collector",
+        "--bins",
+    ]);
+    run(&mut command)?;
+    Ok(Programs {
+        directory: paths.target.join(Profile::Release.directory()),
+    })
+}
+
 /// Compiles `hostledger-agent` (with the kernel sensors), `hostledger-collector` and `hostledger`.
 pub(crate) fn build_programs(paths: &Paths, object: &Path, profile: Profile) -> Result<Programs> {
     let mut command = cargo();

@@ -51,7 +51,7 @@ pub(super) fn load(
     tell: &Tell,
 ) -> Result<Loaded, OpenError> {
     let done = |index: &Index| {
-        if index.rebuilt() > 0 {
+        if index.rebuilt() > 0 && index.leaves() > 0 {
             tell(IndexNews::Built {
                 leaves: index.leaves(),
             });

@@ -133,7 +133,7 @@ fn speed(paths: &Paths, ledger: &std::path::Path) -> Result<BTreeMap<String, f64
     Ok(parse(&text))
 }
 
-fn parse(text: &str) -> BTreeMap<String, f64> {
+pub(super) fn parse(text: &str) -> BTreeMap<String, f64> {
     let pairs = text.lines().filter_map(|line| line.split_once(' '));
     pairs
         .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))

@@ -5,6 +5,7 @@
 
 mod auditd;
 mod cpu;
+mod durable;
 mod ingest;
 mod load;
 mod report;
@@ -15,9 +16,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use crate::build::{self, Profile};
+use crate::build::{self, Profile, Programs};
 use crate::paths::Paths;
 use crate::setup::{self, Purpose};
 use crate::shell::{is_root, note, seconds, step};
@@ -34,6 +35,18 @@ pub(crate) struct Options {
     /// Where the report goes, from the root of the checkout.
     #[arg(long, default_value = "docs/bench/REPORT.md")]
     report: String,
+    /// Only this part; its section replaces the one in the report that there is.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
+}
+
+/// What can be measured by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Leaves durable and under a checkpoint, beside NATS JetStream and PostgreSQL.
+    Durable,
+    /// What a sealed batch costs the agent.
+    Sealing,
 }
 
 /// Fixed rates, a second.
@@ -48,6 +61,12 @@ pub(crate) fn command(paths: &Paths, options: &Options) -> Result<()> {
     if !is_root() {
         bail!("the bench loads eBPF programs and runs auditd: run it as root");
     }
+    if options.only == Some(Part::Durable) {
+        // Neither agent nor eBPF is needed, which take longest to build.
+        setup::setup(paths, Purpose::Bench)?;
+        let programs = step("build: collector, optimised", || build::build_collector(paths))?;
+        return only(paths, &programs, Part::Durable, options);
+    }
     let tools = setup::setup(paths, Purpose::Bench)?;
     let object = step("build: eBPF programs", || build::build_ebpf(paths, &tools))?;
     let programs = step("build: agent, collector, command line, optimised", || {
@@ -58,6 +77,10 @@ pub(crate) fn command(paths: &Paths, options: &Options) -> Result<()> {
         std::fs::remove_dir_all(&folder)?;
     }
     std::fs::create_dir_all(&folder)?;
+    if let Some(part) = options.only {
+        return only(paths, &programs, part, options);
+    }
+    let file = paths.root.join(&options.report);
     let mut report = Report::new(options.seconds);
     let statistics = cpu::Statistics::on()?;
     step("bench: the load alone", || {
@@ -83,13 +106,42 @@ pub(crate) fn command(paths: &Paths, options: &Options) -> Result<()> {
     step("bench: a backlog taken in, verification, storage", || {
         ingest::measure(paths, fleet, &mut report)
     })?;
-    step("bench: the price of a batch", || {
-        sealing::measure(&programs, &folder, options.seconds, &mut report)
-    })?;
-    let file = paths.root.join(&options.report);
+    for part in [Part::Sealing, Part::Durable] {
+        one_part(paths, &programs, part, options, &mut report)?;
+    }
     std::fs::write(&file, report.text())?;
     println!("report written to {}", options.report);
     Ok(())
+}
+
+/// One part by itself: its sections take their place in the report that there is.
+fn only(paths: &Paths, programs: &Programs, part: Part, options: &Options) -> Result<()> {
+    let file = paths.root.join(&options.report);
+    let mut report = Report::new(options.seconds);
+    one_part(paths, programs, part, options, &mut report)?;
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    std::fs::write(&file, report.replaced_in(&text))?;
+    println!("sections written to {}", options.report);
+    Ok(())
+}
+
+fn one_part(
+    paths: &Paths,
+    programs: &Programs,
+    part: Part,
+    options: &Options,
+    report: &mut Report,
+) -> Result<()> {
+    let folder = paths.target.join("bench");
+    match part {
+        Part::Sealing => step("bench: the price of a batch", || {
+            sealing::measure(programs, &folder, options.seconds, report)
+        }),
+        Part::Durable => step("bench: durable, beside NATS JetStream and PostgreSQL", || {
+            let collector = programs.directory.join("hostledger-collector");
+            durable::measure(paths, &collector, &folder.join("durable"), report)
+        }),
+    }
 }
 
 /// Applies every load under one watcher.

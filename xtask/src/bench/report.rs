@@ -108,6 +108,34 @@ impl Report {
         text
     }
 
+    /// An earlier report with our sections in the place of those of the same heading, or after the others.
+    pub(super) fn replaced_in(&self, earlier: &str) -> String {
+        let mut parts: Vec<String> = Vec::new();
+        for line in earlier.lines() {
+            match parts.last_mut() {
+                Some(part) if !line.starts_with("## ") => {
+                    part.push('\n');
+                    part.push_str(line);
+                }
+                _ => parts.push(line.to_owned()),
+            }
+        }
+        for (heading, body) in &self.sections {
+            let first = format!("## {heading}");
+            let whole = format!("{first}\n\n{}\n", body.trim_end());
+            match parts.iter_mut().find(|part| part.lines().next() == Some(&first)) {
+                Some(part) => *part = whole,
+                None => {
+                    if let Some(last) = parts.last_mut() {
+                        *last = format!("{}\n", last.trim_end());
+                    }
+                    parts.push(whole);
+                }
+            }
+        }
+        format!("{}\n", parts.join("\n").trim_end())
+    }
+
     /// The whole text.
     pub(super) fn text(&self) -> String {
         let mut text = String::from("# Measurements\n\n");
@@ -181,4 +209,21 @@ fn machine() -> String {
         memory.trim(),
         read("/proc/sys/kernel/osrelease").trim(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_takes_the_place_of_its_namesake() {
+        let mut report = Report::new(1);
+        report.sections.push(("B".into(), "new".into()));
+        report.sections.push(("D".into(), "first".into()));
+        let earlier = "# M\n\nx\n\n## A\n\na\n\n## B\n\nold\nold\n\n## C\n\nc\n";
+        assert_eq!(
+            report.replaced_in(earlier),
+            "# M\n\nx\n\n## A\n\na\n\n## B\n\nnew\n\n## C\n\nc\n\n## D\n\nfirst\n"
+        );
+    }
 }

@@ -84,6 +84,14 @@ const REQUIREMENTS: &[Requirement] = &[
         packages: &["auditd"],
         elsewhere: "install the audit daemon and auditctl",
     },
+    Requirement {
+        what: "postgresql",
+        why: "is what the benchmark compares with",
+        from: Purpose::Bench,
+        present: |_| std::fs::read_dir("/usr/lib/postgresql").is_ok_and(|mut found| found.next().is_some()),
+        packages: &["postgresql"],
+        elsewhere: "install PostgreSQL's server and pgbench",
+    },
 ];
 
 /// Installs what is missing, or fails naming each missing thing, its reason and its remedy.

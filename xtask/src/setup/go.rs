@@ -19,6 +19,31 @@ const TESSERA: [(&str, &str); 2] = [
 ];
 const TESSERA_VERSION: &str = "v1.0.4";
 
+/// A peer of the benchmark: the first release whose store can flush before it answers is 2.10; Debian 12 has 2.9.
+const NATS: &str = "github.com/nats-io/nats-server/v2";
+const NATS_VERSION: &str = "v2.10.29";
+
+/// Builds the NATS server where it is missing or of another version.
+pub(super) fn install_nats(paths: &Paths) -> Result<()> {
+    let Some(go) = paths.program("go") else {
+        bail!("Go is missing, which the NATS server is built with: install Go 1.25 or later");
+    };
+    let program = paths.tools_bin().join("nats-server");
+    let embedded = output(Command::new(&go).arg("version").arg("-m").arg(&program)).unwrap_or_default();
+    if embedded.contains(NATS_VERSION) {
+        note(&format!("NATS server {NATS_VERSION}, present"));
+        return Ok(());
+    }
+    note(&format!("building NATS server {NATS_VERSION} into target/tools"));
+    let mut install = Command::new(&go);
+    clean(&mut install);
+    install
+        .arg("install")
+        .arg(format!("{NATS}@{NATS_VERSION}"))
+        .env("GOBIN", paths.tools_bin());
+    run(&mut install).context("the NATS server could not be built: is the Go module proxy reachable?")
+}
+
 /// Builds what is missing or of another version.
 pub(super) fn install(paths: &Paths) -> Result<()> {
     let Some(go) = paths.program("go") else {

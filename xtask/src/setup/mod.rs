@@ -59,5 +59,8 @@ pub(crate) fn setup(paths: &Paths, purpose: Purpose) -> Result<Tools> {
         step("setup: third-party verifiers (Go)", || go::install(paths))?;
         step("setup: dependency and fuzzing checks", || quality::install(paths))?;
     }
+    if purpose == Purpose::Bench {
+        step("setup: NATS server (Go)", || go::install_nats(paths))?;
+    }
     Ok(Tools { ebpf })
 }
