@@ -320,8 +320,10 @@ impl Storage for Local {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(unknown(path, "unlink", error)),
             _ => {}
         }
-        // A directory that became empty goes as well; one that did not stays, which is no failure.
-        if let Some(parent) = target.parent().filter(|parent| fs::remove_dir(parent).is_ok()) {
+        // A directory that became empty goes as well; one that did not stays, which is no failure. The one that
+        // every write begins in stays.
+        let goes = |parent: &&Path| **parent != self.root.join(TMP) && fs::remove_dir(parent).is_ok();
+        if let Some(parent) = target.parent().filter(goes) {
             self.durable_directories
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)

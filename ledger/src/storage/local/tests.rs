@@ -67,3 +67,14 @@ fn a_second_writer_is_kept_out_and_leftovers_go() {
     let second = Local::open_writer(dir.path()).unwrap();
     assert_eq!(second.list("").unwrap(), ["lock"]);
 }
+
+/// The trial of a store at start removes its last object under `tmp/`, and the first checkpoint could then not
+/// be written: a new collector did not start.
+#[test]
+fn a_writer_goes_on_after_the_last_temporary_object_went() {
+    let directory = tempfile::tempdir().unwrap();
+    let local = Local::open_writer(directory.path()).unwrap();
+    super::super::probe(&local).unwrap();
+    local.replace("log/checkpoint", b"note").unwrap();
+    assert_eq!(local.read("log/checkpoint", 10).unwrap().unwrap(), b"note");
+}
