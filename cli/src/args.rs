@@ -55,6 +55,8 @@ pub enum Command {
     Get(GetArgs),
     /// Show every event about one entity
     Timeline(TimelineArgs),
+    /// Show what the collector states of its hosts: enrolled, silent, back, rolled back, equivocating
+    Statements(StatementsArgs),
     /// Check every byte of a ledger directory, and every chain in it
     Verify(VerifyArgs),
     /// Write the proof of one event or statement, or check one offline
@@ -146,6 +148,24 @@ pub struct TimelineArgs {
     /// Host name, id or beginning of an id
     #[arg(long, value_name = "HOST")]
     pub host: String,
+}
+
+/// Arguments of `statements`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StatementsArgs {
+    /// Hosts
+    #[command(flatten)]
+    pub hosts: HostArgs,
+    /// `host_enrolled`, `host_ended`, `silent`, `back`, `rollback`, `equivocation`, `clock_anomaly`, `prune` or
+    /// `key_change`; repeat for several
+    #[arg(long)]
+    pub kind: Vec<String>,
+    /// Made at this instant or later, by the collector's clock
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Made at this instant or earlier
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
 }
 
 /// Arguments of `verify`.

@@ -75,6 +75,9 @@ fn dispatch(args: &Args, world: &mut World<'_>) -> Result<Exit, Failure> {
         Command::Listeners(listeners) => command::list::listeners(&client()?, listeners, args.output, world),
         Command::Get(get) => command::get::run(&client()?, get, args.output, world),
         Command::Timeline(timeline) => command::list::timeline(&client()?, timeline, args.output, world),
+        Command::Statements(statements) => {
+            command::statements::run(&client()?, statements, args.output, world)
+        }
         Command::Verify(verify) => command::verify::run(verify, args.output, world),
         Command::Proof(proof) => command::proof::run(client, proof, args.output, world),
         Command::Doctor => command::doctor::run(&args.collector, args.output, world),

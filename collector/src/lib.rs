@@ -21,6 +21,7 @@ pub mod pki;
 pub mod projection;
 pub mod query;
 pub mod reasons;
+pub mod register;
 pub mod registry;
 pub mod service;
 pub mod stop;

@@ -60,6 +60,9 @@ pub struct Metrics {
     pub paused: Number,
     pub evidence_kept: Number,
     pub evidence_dropped: Number,
+    pub hosts_silent: Number,
+    pub contradictions_unstated: Number,
+    stated: Mutex<BTreeMap<&'static str, u64>>,
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -75,6 +78,12 @@ impl Metrics {
     pub fn refuse(&self, reason: &'static str) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         *refused.entry(reason).or_default() += 1;
+    }
+
+    /// Counts a statement made durable under its kind.
+    pub fn state(&self, kind: &'static str) {
+        let mut stated = self.stated.lock().unwrap_or_else(PoisonError::into_inner);
+        *stated.entry(kind).or_default() += 1;
     }
 
     /// Refusals so far, by reason.
@@ -103,6 +112,14 @@ impl Metrics {
             );
         }
         text.push_str(
+            "# HELP hostledger_statements_total Statements made durable, by kind.\n\
+             # TYPE hostledger_statements_total counter\n",
+        );
+        let stated = self.stated.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (kind, count) in stated {
+            let _ = writeln!(text, "hostledger_statements_total{{kind=\"{kind}\"}} {count}");
+        }
+        text.push_str(
             "# HELP hostledger_refused_total Connections, messages and batches refused, by reason.\n\
              # TYPE hostledger_refused_total counter\n",
         );
@@ -112,7 +129,7 @@ impl Metrics {
         text
     }
 
-    fn describe(&self) -> [(&'static str, Type, &'static str, &Number); 17] {
+    fn describe(&self) -> [(&'static str, Type, &'static str, &Number); 19] {
         use Type::{Counter, Gauge};
         [
             ("connections", Gauge, "Agents connected.", &self.connections),
@@ -196,6 +213,18 @@ impl Metrics {
                 Counter,
                 "Items of evidence not kept: bound reached or disk full.",
                 &self.evidence_dropped,
+            ),
+            (
+                "hosts_silent",
+                Gauge,
+                "Hosts that are stated to be silent.",
+                &self.hosts_silent,
+            ),
+            (
+                "contradictions_unstated_total",
+                Counter,
+                "Contradictions not stated: enough is proven of that host.",
+                &self.contradictions_unstated,
             ),
         ]
     }

@@ -29,9 +29,22 @@ pub struct Registration {
     pub name: String,
     /// When it was first registered, RFC 3339.
     pub enrolled_at: String,
+    /// Its declared end, if it has one: nothing is taken from it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
     /// The certificates accepted from it, oldest first.
     #[serde(default)]
     pub certificates: Vec<AcceptedCertificate>,
+}
+
+/// An operator's word that a host has ended. It is for good: a host that lives on is enrolled with a new key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ended {
+    /// When that was declared, RFC 3339.
+    pub at: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// A certificate accepted from a host.
@@ -60,6 +73,17 @@ pub enum RegistryError {
         /// What is wrong.
         cause: String,
     },
+    /// No such host. The operator.
+    #[error("host {0} is not registered here")]
+    Unregistered(HostId),
+    /// Its end was declared before. The operator: a host that lives on needs a new key.
+    #[error("host {host} was declared to have ended at {at}")]
+    Ended {
+        /// The host.
+        host: HostId,
+        /// When, RFC 3339.
+        at: String,
+    },
 }
 
 /// Why a host with a good certificate is not served.
@@ -68,6 +92,14 @@ pub enum NotWelcome {
     /// It was never registered, or its registration was removed.
     #[error("host {0} is not registered here")]
     Unregistered(HostId),
+    /// Its end was declared.
+    #[error("host {host} was declared to have ended at {at}")]
+    Ended {
+        /// The host.
+        host: HostId,
+        /// When, RFC 3339.
+        at: String,
+    },
     /// Its registration does not list this certificate.
     #[error("certificate {serial} of host {host} is not in its registration")]
     Certificate {
@@ -94,8 +126,10 @@ pub fn register(
         host: issued.host,
         name: issued.host.short(),
         enrolled_at: at.to_owned(),
+        ended: None,
         certificates: Vec::new(),
     });
+    refuse_ended(&registration)?;
     if let Some(name) = name {
         name.clone_into(&mut registration.name);
     }
@@ -106,13 +140,38 @@ pub fn register(
     });
     let excess = registration.certificates.len().saturating_sub(CERTIFICATES_MAX);
     registration.certificates.drain(..excess);
-    let path = layout.host(&issued.host);
-    let text = toml::to_string(&registration).map_err(|error| RegistryError::Malformed {
+    write(layout, &registration)?;
+    Ok(registration)
+}
+
+/// Declares that a host has ended. `at` is now in RFC 3339.
+pub fn end(layout: &Layout, host: &HostId, at: &str, reason: &str) -> Result<Registration, RegistryError> {
+    let mut registration = read(layout, host)?.ok_or(RegistryError::Unregistered(*host))?;
+    refuse_ended(&registration)?;
+    registration.ended = Some(Ended {
+        at: at.to_owned(),
+        reason: reason.to_owned(),
+    });
+    write(layout, &registration)?;
+    Ok(registration)
+}
+
+fn refuse_ended(registration: &Registration) -> Result<(), RegistryError> {
+    registration.ended.as_ref().map_or(Ok(()), |ended| {
+        Err(RegistryError::Ended {
+            host: registration.host,
+            at: ended.at.clone(),
+        })
+    })
+}
+
+fn write(layout: &Layout, registration: &Registration) -> Result<(), RegistryError> {
+    let path = layout.host(&registration.host);
+    let text = toml::to_string(registration).map_err(|error| RegistryError::Malformed {
         path: path.display().to_string(),
         cause: error.to_string(),
     })?;
-    files::replace(&path, text.as_bytes(), PUBLIC)?;
-    Ok(registration)
+    Ok(files::replace(&path, text.as_bytes(), PUBLIC)?)
 }
 
 /// The registration of `host`, if there is one.
@@ -128,6 +187,12 @@ pub fn read(layout: &Layout, host: &HostId) -> Result<Option<Registration>, Regi
 /// Whether the holder of a certificate that TLS has verified is served.
 pub fn admit(layout: &Layout, peer: &PeerIdentity) -> Result<Registration, NotWelcome> {
     let registration = read(layout, &peer.host)?.ok_or(NotWelcome::Unregistered(peer.host))?;
+    if let Some(ended) = &registration.ended {
+        return Err(NotWelcome::Ended {
+            host: peer.host,
+            at: ended.at.clone(),
+        });
+    }
     if registration
         .certificates
         .iter()

@@ -27,7 +27,7 @@ use crate::{
     pipeline::{self, Input, PipelineError, RecoverError},
     projection::{self, Projection},
     query::Query,
-    stop,
+    register, stop,
 };
 
 /// Longest key file read, bytes.
@@ -131,6 +131,7 @@ pub fn run(
             witnesses,
             Box::new(move |_| follower.wake()),
         )?;
+        register::follow(layout.clone(), running.handle.clone()).map_err(ServiceError::Runtime)?;
         let server = Server::bind(Context {
             config: Arc::clone(&config),
             layout: layout.clone(),

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     completeness::{Caveat, LossBounds, caveats, sensors_of},
-    coverage::{RunEnd, Span, Unknown, watched},
+    coverage::{RunEnd, Span, StatedSilence, Unknown, watched},
     moment::{BadMoment, Moment},
-    row::{ApiError, BatchRow, Between, HostRow, Page, Row, Status, absence},
+    row::{ApiError, BatchRow, Between, HostRow, Page, Row, StatementRow, Status, absence},
 };
 use crate::{
     batch::ClockSource,

@@ -52,6 +52,8 @@ pub mod text;
 #[cfg(feature = "full")]
 pub mod tile;
 #[cfg(feature = "full")]
+pub mod watchman;
+#[cfg(feature = "full")]
 pub mod witness;
 
 #[cfg(test)]

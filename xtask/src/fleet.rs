@@ -82,7 +82,8 @@ impl Fleet {
             let ids = format!("{}\n{}\n", fleet.agent.id(), fleet.collector.id());
             fs::write(folder.join(RUNNING), ids)?;
         }
-        fleet.wait_for_leaves(1)?;
+        // The collector's statement that the host was enrolled, and the first batch.
+        fleet.wait_for_leaves(2)?;
         Ok(fleet)
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod doctor;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod proof;
+pub(crate) mod statements;
 pub(crate) mod status;
 pub(crate) mod verify;
 

@@ -47,6 +47,7 @@ pub fn router(query: Query) -> Router {
         .route("/v1/entities", get(entities))
         .route("/v1/entity", get(entity))
         .route("/v1/timeline", get(timeline))
+        .route("/v1/statements", get(statements))
         .route("/v1/proof", get(proof))
         .fallback(no_such_path)
         .with_state(api)
@@ -175,6 +176,15 @@ async fn timeline(State(api): State<Api>, raw: RawQuery) -> Response {
         let (id, host, paging) = (params.required("id")?, params.required("host")?, params.paging()?);
         params.finish()?;
         query.timeline(&id, &host, &paging)
+    })
+    .await
+}
+
+async fn statements(State(api): State<Api>, raw: RawQuery) -> Response {
+    api.answer(raw, |query, params| {
+        let (filter, paging) = (params.statements()?, params.paging()?);
+        params.finish()?;
+        query.statements(&filter, &paging)
     })
     .await
 }

@@ -3,7 +3,7 @@
 
 use common::{event::Kind, ids::WallNanos};
 
-use crate::query::{Filter, Paging, QueryError};
+use crate::query::{Filter, Paging, QueryError, StatementFilter};
 
 /// Most parameters of a request.
 const PARAMS_MAX: usize = 256;
@@ -73,6 +73,20 @@ impl Params {
         kind.ok_or_else(|| {
             let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
             bad(format!("`kind` is none of {}", names.join(", ")))
+        })
+    }
+
+    pub(super) fn statements(&mut self) -> Result<StatementFilter, QueryError> {
+        let kinds = self.all("kind");
+        let kinds = kinds.iter().map(|name| {
+            common::statement::Kind::named(name)
+                .ok_or_else(|| bad(format!("`kind` names no kind of statement: `{name}`")))
+        });
+        Ok(StatementFilter {
+            kinds: kinds.collect::<Result<_, _>>()?,
+            hosts: self.hosts(),
+            since: self.instant("since")?,
+            until: self.instant("until")?,
         })
     }
 

@@ -4,6 +4,7 @@
 //! configuration). Refuses to hold logic: each subcommand calls the library.
 
 mod enrol;
+mod host;
 mod init;
 mod run;
 mod settings;
@@ -57,6 +58,8 @@ enum Command {
     Init(init::Init),
     /// Certify an agent's key and register its host.
     Enrol(enrol::Enrol),
+    /// Declare what no host says of itself.
+    Host(host::Host),
     /// Serve agents and readers until SIGTERM or SIGINT.
     Run(run::Run),
     /// Say what the directory holds and whether a collector runs in it.
@@ -78,6 +81,7 @@ impl Cli {
         let outcome = match self.command {
             Command::Init(command) => command.run(),
             Command::Enrol(command) => command.run(),
+            Command::Host(command) => command.run(),
             Command::Run(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Verify(command) => command.run(),

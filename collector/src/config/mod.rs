@@ -59,6 +59,10 @@ pub struct Config {
     pub witnesses: Option<(PathBuf, QuorumMissing)>,
     /// How long to wait for witnesses.
     pub witness_timeout: Duration,
+    /// A host of which nothing came for this long is stated to be silent.
+    pub silence_after: Duration,
+    /// What a host's clock may be wrong by beyond all error bounds before it is stated.
+    pub clock_tolerance: Duration,
 }
 
 /// What to do with a checkpoint that too few witnesses cosigned. There is no default.
@@ -158,6 +162,16 @@ pub const SETTINGS: &[Setting] = &[
          where there is a policy",
     ),
     setting("witness_timeout", "5s", "how long to wait for witnesses"),
+    setting(
+        "silence_after",
+        "10s",
+        "state that a host is silent after this long; twice the agents' heartbeat",
+    ),
+    setting(
+        "clock_tolerance",
+        "5s",
+        "state a clock anomaly beyond all error bounds and this",
+    ),
 ];
 
 const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
@@ -265,6 +279,11 @@ impl Config {
                 "witness_timeout",
                 Duration::from_millis(10)..=Duration::from_secs(60),
             ),
+            silence_after: read.duration(
+                "silence_after",
+                Duration::from_millis(100)..=Duration::from_secs(30 * 86_400),
+            ),
+            clock_tolerance: read.duration("clock_tolerance", Duration::ZERO..=Duration::from_secs(86_400)),
         };
         faults.extend(read.into_faults());
         if config.connection_bytes_max > config.inflight_bytes_max {

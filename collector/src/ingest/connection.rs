@@ -210,6 +210,7 @@ impl Task {
                     let open = Input::Open {
                         host: hello.host,
                         connection: self.id,
+                        agent: (hello.next, hello.head),
                         nonce,
                         mailbox: self.mailbox.clone(),
                     };
@@ -233,6 +234,10 @@ impl Task {
                 }
                 CollectorEffect::DrawNonce => {
                     if let Some(nonce) = self.draw() {
+                        let host = self.session.host();
+                        if !self.context.pipeline.send(Input::Nonce { host, nonce }).await {
+                            return Some(Ended::Pipeline);
+                        }
                         self.session.handle_nonce(nonce);
                     }
                 }

@@ -21,6 +21,8 @@ pub mod close {
     pub const NO_STREAM: u32 = 0x1_0005;
     /// The collector stops.
     pub const STOPPING: u32 = 0x1_0006;
+    /// The host was declared to have ended.
+    pub const ENDED: u32 = 0x1_0007;
 }
 
 /// TLS alerts come as these QUIC codes (RFC 9001 §4.8): base plus the alert's number.
@@ -61,6 +63,7 @@ impl Unwelcome {
             Self::Registration(NotWelcome::Certificate { .. }) => {
                 (close::CERTIFICATE, "unregistered_certificate")
             }
+            Self::Registration(NotWelcome::Ended { .. }) => (close::ENDED, "ended_host"),
             Self::Registration(NotWelcome::Registry(_)) => (close::REGISTRY, "unreadable_registration"),
             Self::NoStream => (close::NO_STREAM, "no_stream"),
         };

@@ -1,7 +1,7 @@
 //! The pipeline's front desk: connections on one side, the sequencer on the other.
 //!
-//! Owns which connection speaks for a host and what each is told. Everything here is quick but for reading a
-//! stored header when a batch comes again.
+//! Owns which connection speaks for a host and what each is told; hands what it sees to the watchman. Everything
+//! here is quick but for reading a stored header when a batch comes again.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,14 +9,17 @@ use std::{
 };
 
 use common::{
-    ids::{BootNanos, HostId, Nonce, Sequence},
-    sequencer::{Admission, CheckedBatch, Group, Rejected, Sequencer, SequencerFailed},
+    ids::{BootNanos, Hash, HostId, Nonce, Sequence},
+    sequencer::{Admission, Admitted, CheckedBatch, Group, Rejected, Sequencer, SequencerFailed},
     session::{Opening, Refusal, RefusalCode},
 };
 use ledger::Reader;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{ConnectionId, Input, Submission};
+use super::{
+    ConnectionId, Input, Submission,
+    stating::{Stating, read_clocks},
+};
 use crate::{
     evidence::{Evidence, EvidenceStore},
     mailbox::Mailbox,
@@ -32,6 +35,7 @@ struct Speaker {
 
 pub(super) struct Desk {
     pub(super) sequencer: Sequencer,
+    stating: Stating,
     reader: Reader,
     metrics: Arc<Metrics>,
     evidence: EvidenceStore,
@@ -48,12 +52,14 @@ pub(super) struct Desk {
 impl Desk {
     pub(super) fn new(
         sequencer: Sequencer,
+        stating: Stating,
         reader: Reader,
         metrics: Arc<Metrics>,
         evidence: EvidenceStore,
     ) -> Self {
         Self {
             sequencer,
+            stating,
             reader,
             metrics,
             evidence,
@@ -69,9 +75,21 @@ impl Desk {
             Input::Open {
                 host,
                 connection,
+                agent,
                 nonce,
                 mailbox,
-            } => self.open(host, connection, nonce, mailbox),
+            } => {
+                self.look_at_opening(&host, agent);
+                self.stating.watchman.handle_nonce(read_clocks(at), host, nonce);
+                self.open(host, connection, nonce, mailbox);
+            }
+            Input::Nonce { host, nonce } => {
+                self.stating.watchman.handle_nonce(read_clocks(at), host, nonce);
+            }
+            Input::Register(list) => {
+                self.stating.watchman.handle_register(read_clocks(at), &list);
+                self.dismiss_ended();
+            }
             Input::Submit(submission) => self.submit(at, *submission),
             Input::Closed { host, connection } => {
                 if self.speaks(&host, connection) {
@@ -80,6 +98,50 @@ impl Desk {
             }
             // Looked at before the next step.
             Input::Cosigned | Input::Stop => {}
+        }
+    }
+
+    /// Takes what the watchman has to say into the sequencer.
+    pub(super) fn say(&mut self, at: BootNanos) {
+        self.stating.say(read_clocks(at), &mut self.sequencer);
+        let watchman = &self.stating.watchman;
+        self.metrics.hosts_silent.set(watchman.silent());
+        self.metrics.contradictions_unstated.set(watchman.unsaid());
+    }
+
+    /// When something is due although nothing came in.
+    pub(super) fn poll_timeout(&self) -> BootNanos {
+        let watchman = self.stating.watchman.poll_timeout();
+        self.sequencer
+            .poll_timeout()
+            .map_or(watchman, |due| due.min(watchman))
+    }
+
+    /// Holds an agent's account of its chain against the ledger's.
+    fn look_at_opening(&mut self, host: &HostId, agent: (Sequence, Hash)) {
+        let (next, head, _) = self.sequencer.position(host);
+        let before = agent.0.0.checked_sub(1).filter(|_| agent.0 <= next);
+        let shared = before.and_then(|before| {
+            let record = self.reader.find(host, Sequence(before)).ok()??;
+            self.reader.header(record.leaf).ok()
+        });
+        let shared = shared.map(|header| Hash::of(&header));
+        if before.is_some() && shared.is_none() {
+            // Our own ledger cannot be read: that is no word against the host.
+            return;
+        }
+        self.stating
+            .watchman
+            .handle_opening(*host, agent, (next, head), shared);
+    }
+
+    /// Ends the sessions of hosts whose end was declared.
+    fn dismiss_ended(&mut self) {
+        for (host, speaker) in &self.speakers {
+            if self.stating.watchman.has_ended(host) {
+                speaker.mailbox.refused(ended(None));
+                self.metrics.refuse(reasons::word(RefusalCode::Ended));
+            }
         }
     }
 
@@ -120,9 +182,15 @@ impl Desk {
         if !self.speaks(&host, connection) {
             return;
         }
+        if self.stating.watchman.has_ended(&host) {
+            self.metrics.refuse(reasons::word(RefusalCode::Ended));
+            return self.tell(&host, |mailbox| mailbox.refused(ended(Some(sequence))));
+        }
         let header = batch.header().bytes().to_vec();
+        let (fields, hash) = (fields.clone(), batch.header().hash());
         let judged = match self.sequencer.admit(at, batch) {
             Ok(Admission::Accepted) => {
+                self.stating.watchman.handle_batch(read_clocks(at), &fields, hash);
                 self.permits
                     .entry(host)
                     .or_default()
@@ -142,7 +210,12 @@ impl Desk {
                 self.metrics.batches_repeated.add(1);
                 self.tell(&host, |mailbox| mailbox.stored(sequence));
             }
-            Err(rejected) => self.reject(&host, sequence, header, rejected, &peer),
+            Err(rejected) => {
+                if matches!(rejected.refusal.code, RefusalCode::Busy | RefusalCode::Internal) {
+                    self.stating.watchman.handle_deaf(read_clocks(at));
+                }
+                self.reject(&host, sequence, header, rejected, &peer);
+            }
         }
     }
 
@@ -170,16 +243,21 @@ impl Desk {
         }
     }
 
-    fn reject(&self, host: &HostId, sequence: Sequence, header: Vec<u8>, rejected: Rejected, peer: &str) {
+    fn reject(&mut self, host: &HostId, sequence: Sequence, header: Vec<u8>, rejected: Rejected, peer: &str) {
         let Rejected { refusal, held, .. } = rejected;
         let word = reasons::word(refusal.code);
         self.metrics.refuse(word);
         tracing::warn!(%host, %sequence, peer, reason = word, text = refusal.text, "batch refused");
         if reasons::concerns_chain(refusal.code) {
+            let before = self.header_before(host, sequence).filter(|_| held.is_empty());
+            if let Some(contradicted) = before.as_ref().or(Some(&held)).filter(|held| !held.is_empty()) {
+                let watchman = &mut self.stating.watchman;
+                watchman.handle_contradiction(*host, contradicted, &header);
+            }
             let mut files = vec![("offered.header", header)];
             if !held.is_empty() {
                 files.push(("stored.header", held));
-            } else if let Some(previous) = self.header_before(host, sequence) {
+            } else if let Some(previous) = before {
                 // Beside a header that continues another history, the one it should have continued.
                 files.push(("stored.previous.header", previous));
             }
@@ -253,6 +331,12 @@ impl Desk {
             self.metrics.events_stored.add(u64::from(fields.event_count));
             self.metrics.event_bytes_stored.add(u64::from(fields.body_bytes));
         }
+        for entry in &group.entries {
+            if let Admitted::Statement(statement) = entry {
+                let kind = statement.fields().said.kind();
+                self.metrics.state(kind.name().unwrap_or("other"));
+            }
+        }
     }
 
     fn speaks(&self, host: &HostId, connection: ConnectionId) -> bool {
@@ -279,4 +363,10 @@ impl Desk {
     fn no_space(&self) -> Refusal {
         Refusal::notice(RefusalCode::NoSpace, None, self.no_room())
     }
+}
+
+fn ended(sequence: Option<Sequence>) -> Refusal {
+    let text =
+        "an operator declared that this host has ended; a host that lives on is enrolled with a new key";
+    Refusal::fatal(RefusalCode::Ended, sequence, text)
 }

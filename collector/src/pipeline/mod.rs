@@ -6,6 +6,7 @@
 
 mod desk;
 mod recover;
+mod stating;
 
 use std::{
     ops::Range,
@@ -15,14 +16,15 @@ use std::{
 };
 
 use common::{
-    ids::{BootNanos, HostId, Nonce},
+    ids::{BootNanos, Hash, HostId, Nonce, Sequence},
     sequencer::{CheckedBatch, Group, Sequencer, SequencerConfig, SequencerFailed, Step, StepError},
+    watchman::Registered,
 };
 use ledger::{AppendError, Candidate, Entry, Ledger, PublishError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use self::desk::Desk;
 pub use self::recover::{RecoverError, Recovery, describe, recover};
+use self::{desk::Desk, stating::Stating};
 use crate::{
     config::Config,
     cosign::{Board, Cosigner, Verdict, Witnesses, WitnessesError},
@@ -48,6 +50,8 @@ pub enum Input {
         host: HostId,
         /// The connection.
         connection: ConnectionId,
+        /// Where the agent says that its chain stands: its next batch, and the hash of the last header.
+        agent: (Sequence, Hash),
         /// A fresh nonce.
         nonce: Nonce,
         /// Where answers go.
@@ -55,6 +59,15 @@ pub enum Input {
     },
     /// A checked batch.
     Submit(Box<Submission>),
+    /// A connection's agent is given another nonce.
+    Nonce {
+        /// Its host.
+        host: HostId,
+        /// The nonce.
+        nonce: Nonce,
+    },
+    /// The hosts that are registered, all of them.
+    Register(Vec<Registered>),
     /// The connection is gone.
     Closed {
         /// Its host.
@@ -94,6 +107,18 @@ impl PipelineHandle {
     pub async fn send(&self, input: Input) -> bool {
         self.inputs.send(input).await.is_ok()
     }
+
+    /// The same from a thread of its own.
+    #[must_use]
+    pub fn send_blocking(&self, input: Input) -> bool {
+        self.inputs.blocking_send(input).is_ok()
+    }
+
+    /// Whether the thread has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.inputs.is_closed()
+    }
 }
 
 /// Why the thread ended before it was asked to.
@@ -102,6 +127,9 @@ pub enum PipelineError {
     /// A step's outcome is unknown.
     #[error(transparent)]
     Failed(#[from] SequencerFailed),
+    /// What the ledger says of its hosts cannot be taken up.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
     /// The thread could not be started.
     #[error("cannot start the pipeline's thread: {0}")]
     Start(std::io::Error),
@@ -129,6 +157,7 @@ pub fn start(
 ) -> Result<Running, PipelineError> {
     let (inputs, queue) = mpsc::channel(QUEUE_MAX);
     let (outcome, ended) = oneshot::channel();
+    let stating = Stating::recover(&recovery, config, now(recovery.epoch))?;
     let Recovery {
         ledger,
         chains,
@@ -175,7 +204,7 @@ pub fn start(
     metrics.leaves.set(reader.leaves());
     metrics.published_size.set(published);
     let mut pipeline = Pipeline {
-        desk: Desk::new(sequencer, reader, Arc::clone(&metrics), evidence),
+        desk: Desk::new(sequencer, stating, reader, Arc::clone(&metrics), evidence),
         ledger,
         metrics,
         epoch,
@@ -235,8 +264,11 @@ impl Pipeline {
             .build()
             .map_err(PipelineError::Start)?;
         loop {
-            self.steps(now(self.epoch))?;
-            let due = self.desk.sequencer.poll_timeout();
+            // What came until now has been handed over, so that nobody is called silent whose batch waits here.
+            let at = now(self.epoch);
+            self.desk.say(at);
+            self.steps(at)?;
+            let due = self.desk.poll_timeout();
             let first = runtime.block_on(self.next_input(due));
             // What queued up while a step ran goes into one group.
             let mut next = match first {
@@ -257,11 +289,8 @@ impl Pipeline {
         }
     }
 
-    async fn next_input(&mut self, due: Option<BootNanos>) -> Awaited {
+    async fn next_input(&mut self, due: BootNanos) -> Awaited {
         let input = async { self.queue.recv().await.map_or(Awaited::Gone, Awaited::Input) };
-        let Some(due) = due else {
-            return input.await;
-        };
         let wait = Duration::from_nanos(due.0.saturating_sub(now(self.epoch).0));
         tokio::time::timeout(wait, input).await.unwrap_or(Awaited::Due)
     }

@@ -1,8 +1,12 @@
-//! The index of the collector's statements: a fixed-size record for each, by number.
+//! The index of the collector's statements: a fixed-size record for each, by number; silences also by the batch
+//! that they follow.
+
+use std::collections::BTreeMap;
 
 use common::{
-    ids::{Hash, HostId, LeafIndex, StatementNumber, WallNanos},
-    statement::{Kind, UnverifiedStatement},
+    answer::{Moment, StatedSilence},
+    ids::{Hash, HostId, LeafIndex, Sequence, StatementNumber, WallNanos},
+    statement::{Kind, Said, UnverifiedStatement},
 };
 
 /// One statement.
@@ -22,6 +26,7 @@ pub struct StatementRecord {
 #[derive(Debug, Default)]
 pub struct Statements {
     records: Vec<StatementRecord>,
+    silences: BTreeMap<(HostId, Sequence), StatedSilence>,
     head: Hash,
 }
 
@@ -38,6 +43,19 @@ impl Statements {
             kind: fields.said.kind(),
             host: fields.said.host(),
         });
+        if let Said::Silent {
+            host,
+            last: Some(last),
+            since,
+            ..
+        } = &fields.said
+        {
+            let stated = StatedSilence {
+                statement: fields.number,
+                since: Moment(*since),
+            };
+            self.silences.entry((*host, last.sequence)).or_insert(stated);
+        }
         self.head = statement.hash();
         true
     }
@@ -46,6 +64,12 @@ impl Statements {
     #[must_use]
     pub fn get(&self, number: StatementNumber) -> Option<&StatementRecord> {
         self.records.get(usize::try_from(number.0).ok()?)
+    }
+
+    /// The statement that a host was silent after this batch of it.
+    #[must_use]
+    pub fn silence_after(&self, host: &HostId, batch: Sequence) -> Option<StatedSilence> {
+        self.silences.get(&(*host, batch)).copied()
     }
 
     /// All of them, by number.

@@ -11,6 +11,7 @@ mod filter;
 mod hosts;
 mod list;
 mod range;
+mod statements;
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use common::{
     ids::{HostId, WallNanos},
 };
 
-pub use self::{error::QueryError, filter::Filter};
+pub use self::{error::QueryError, filter::Filter, statements::StatementFilter};
 use crate::projection::{Cut, Folded, Projection};
 
 /// Most rows of a page.
@@ -93,7 +94,10 @@ impl Query {
         let cut = self.projection.chain(host, |chain| chain.cut(at));
         let cut = cut.ok_or_else(|| QueryError::NoSuchHost(host.to_string()))?;
         let outcome = match (watched(at, cut.begun.as_ref(), cut.next.as_ref()), cut.begun) {
-            (Err(why), _) => Err(why),
+            (Err(why), begun) => Err(why.with_silence(begun.and_then(|begun| {
+                self.projection
+                    .statements(|statements| statements.silence_after(host, begun.sequence))
+            }))),
             (Ok(()), None) => Err(Unknown::NoBatches),
             (Ok(()), Some(decides)) => {
                 let folded = Box::new(self.projection.state_at(host, &cut, &decides)?);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Caveat, Moment};
 use crate::{
     batch::{ClockSource, HeaderFields, HeaderFlags},
-    ids::{BootId, BootNanos, EventIndex, LeafIndex, Sequence, WallNanos},
+    ids::{BootId, BootNanos, EventIndex, LeafIndex, Sequence, StatementNumber, WallNanos},
 };
 use alloc::vec::Vec;
 
@@ -110,6 +110,9 @@ pub enum Unknown {
         ended: RunEnd,
         /// Whether the machine was restarted in between.
         rebooted: bool,
+        /// The collector's statement that the host was silent then, where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        silence: Option<StatedSilence>,
     },
     /// Nothing has arrived that covers it.
     AfterLast {
@@ -117,6 +120,9 @@ pub enum Unknown {
         until: Moment,
         /// Whether the agent said that it stops.
         stopped: bool,
+        /// The collector's statement that the host is silent, where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        silence: Option<StatedSilence>,
     },
     /// The run had no complete list of what existed yet.
     NoBaseline {
@@ -132,6 +138,36 @@ pub enum Unknown {
     },
 }
 
+/// A statement of the collector that a host was silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatedSilence {
+    /// Which statement: `proof statement:<number>` proves it.
+    pub statement: StatementNumber,
+    /// Nothing had come since, by the collector's clock.
+    pub since: Moment,
+}
+
+impl fmt::Display for StatedSilence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            " (silent since {} by the collector's clock, statement {})",
+            self.since, self.statement
+        )
+    }
+}
+
+impl Unknown {
+    /// The same with the statement that the host was silent after the batch that decides.
+    #[must_use]
+    pub fn with_silence(mut self, stated: Option<StatedSilence>) -> Self {
+        if let Self::Gap { silence, .. } | Self::AfterLast { silence, .. } = &mut self {
+            *silence = stated;
+        }
+        self
+    }
+}
+
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -144,6 +180,7 @@ impl fmt::Display for Unknown {
                 until,
                 ended,
                 rebooted,
+                silence,
             } => {
                 let how = match ended {
                     RunEnd::Stopped => "the agent was stopped in order",
@@ -157,10 +194,13 @@ impl fmt::Display for Unknown {
                 };
                 write!(
                     f,
-                    "nothing watched between {from} and {until} ({how}{boot}); ask for one of these bounds"
+                    "nothing watched between {from} and {until} ({how}{boot}){}; ask for one of these bounds",
+                    Said(silence)
                 )
             }
-            Self::AfterLast { until, stopped: true } => {
+            Self::AfterLast {
+                until, stopped: true, ..
+            } => {
                 write!(
                     f,
                     "nothing watched after {until}: the agent was stopped in order; start it again, or ask for that or earlier"
@@ -169,9 +209,18 @@ impl fmt::Display for Unknown {
             Self::AfterLast {
                 until,
                 stopped: false,
+                silence: None,
             } => write!(
                 f,
                 "nothing has arrived yet that was watched after {until}: the agent is down, cut off or about to report; ask for that or earlier"
+            ),
+            Self::AfterLast {
+                until,
+                silence: Some(silence),
+                ..
+            } => write!(
+                f,
+                "nothing has arrived that was watched after {until}: the agent is down or cut off{silence}; ask for that or earlier"
             ),
             Self::NoBaseline {
                 since,
@@ -198,6 +247,15 @@ impl fmt::Display for Unknown {
     }
 }
 
+/// A statement of silence where there is one, else nothing.
+struct Said<'a>(&'a Option<StatedSilence>);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |silence| silence.fmt(f))
+    }
+}
+
 /// Whether `at` was watched.
 ///
 /// `begun` is the chain's last batch that begins at or before the instant, `next` the one after it (the
@@ -215,6 +273,7 @@ pub fn watched(at: WallNanos, begun: Option<&Span>, next: Option<&Span>) -> Resu
         (Some(begun), None) => Err(Unknown::AfterLast {
             until: Moment(begun.until_wall),
             stopped: begun.flags.last_before_stop,
+            silence: None,
         }),
         (Some(begun), Some(next)) => Err(Unknown::Gap {
             from: Moment(begun.until_wall),
@@ -225,6 +284,7 @@ pub fn watched(at: WallNanos, begun: Option<&Span>, next: Option<&Span>) -> Resu
                 (false, false) => RunEnd::Unclaimed,
             },
             rebooted: begun.boot != next.boot,
+            silence: None,
         }),
     }
 }

@@ -8,7 +8,8 @@ use super::{Moment, Span};
 use crate::{
     event::{Event, Fact, Field, Kind, ProcessKey},
     fold::{End, EntityId, Entry, State},
-    ids::{EventIndex, HostId, LeafIndex, Sequence},
+    ids::{EventIndex, HostId, LeafIndex, Sequence, StatementNumber},
+    statement::Said,
 };
 
 /// An entity as its last event before the instant describes it.
@@ -30,6 +31,27 @@ pub struct Row {
     pub owner: Option<crate::text::Text>,
     /// What the event says.
     pub fact: Fact,
+}
+
+/// A statement of the collector.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementRow {
+    /// Its number; `proof statement:<number>` proves it.
+    pub number: StatementNumber,
+    /// Its place in the ledger.
+    pub leaf: LeafIndex,
+    /// When it was made, by the collector's clock.
+    pub at: Moment,
+    /// Bound of that clock's error, nanoseconds; absent where nobody bounds it.
+    pub clock_error_ns: Option<u64>,
+    /// Its kind, by name.
+    pub kind: String,
+    /// The name of the host it is about, as the host last gave it.
+    pub hostname: Option<crate::text::Text>,
+    /// The same as `said`, in a sentence.
+    pub text: String,
+    /// What it says.
+    pub said: Said,
 }
 
 /// Some instant between two.

@@ -109,6 +109,7 @@ fn coverage_names_why_nothing_watched() {
             until: Moment(at(30)),
             ended,
             rebooted,
+            silence: None,
         })
     };
     assert_eq!(
@@ -136,7 +137,8 @@ fn coverage_names_why_nothing_watched() {
         watched(at(21), Some(&stopped), None),
         Err(Unknown::AfterLast {
             until: Moment(at(20)),
-            stopped: true
+            stopped: true,
+            silence: None,
         })
     );
 }

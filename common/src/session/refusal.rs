@@ -84,12 +84,14 @@ pub enum RefusalCode {
     Internal,
     /// Too much waits to be stored; try again.
     Busy,
+    /// An operator declared that the host has ended.
+    Ended,
     /// A reason this build does not know.
     Other(u16),
 }
 
 impl RefusalCode {
-    const NUMBERED: [(Self, u16, &'static str); 16] = [
+    const NUMBERED: [(Self, u16, &'static str); 17] = [
         (Self::Version, 1, "version"),
         (Self::Host, 2, "host"),
         (Self::Protocol, 3, "protocol"),
@@ -106,6 +108,7 @@ impl RefusalCode {
         (Self::Stopping, 14, "stopping"),
         (Self::Internal, 15, "internal"),
         (Self::Busy, 16, "busy"),
+        (Self::Ended, 17, "ended"),
     ];
 
     /// The number on the wire.

@@ -82,20 +82,16 @@ impl fmt::Display for Said {
             }
             Self::Silent {
                 last,
-                last_seen,
+                since,
                 watching_since,
                 threshold_ns,
                 ..
             } => {
-                write!(f, "silent since {} ", Moment(*last_seen))?;
+                write!(f, "silent since {} ", Moment(*since))?;
                 after(f, last.as_ref())?;
                 write!(f, ", stated after {}", Length(*threshold_ns))?;
-                if watching_since > last_seen {
-                    write!(
-                        f,
-                        "; the collector itself has been listening only since {}",
-                        Moment(*watching_since)
-                    )?;
+                if watching_since == since {
+                    f.write_str("; the collector itself has been listening only since then")?;
                 }
                 Ok(())
             }

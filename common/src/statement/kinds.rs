@@ -108,11 +108,11 @@ pub enum Said {
         host: HostId,
         /// The last batch held of it; none where it never spoke.
         last: Option<BatchPoint>,
-        /// When that batch came; for a host that never spoke, when it was enrolled.
+        /// Nothing has come since: when that batch came, or when the host was enrolled if it never spoke; but no
+        /// earlier than `watching_since`, since the collector vouches for nothing before that.
         #[serde(with = "super::display::instant")]
-        last_seen: WallNanos,
-        /// Since when this collector has been listening without a break: it vouches for the silence from the
-        /// later of this and `last_seen` on.
+        since: WallNanos,
+        /// Since when this collector has been listening without a break.
         #[serde(with = "super::display::instant")]
         watching_since: WallNanos,
         /// How long a silence may last before it is stated, nanoseconds.

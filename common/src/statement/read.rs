@@ -54,13 +54,13 @@ impl Said {
             Self::Silent {
                 host,
                 last,
-                last_seen,
+                since,
                 watching_since,
                 threshold_ns,
             } => {
                 out.extend_from_slice(&host.0);
                 put_last(out, last.as_ref());
-                out.put_u64(last_seen.0);
+                out.put_u64(since.0);
                 out.put_u64(watching_since.0);
                 out.put_u64(*threshold_ns);
             }
@@ -144,7 +144,7 @@ fn read_kind(kind: Kind, reader: &mut Reader<'_>) -> Result<Said, BadStatement> 
         Kind::SILENT => Said::Silent {
             host,
             last: read_last(reader)?,
-            last_seen: WallNanos(reader.u64("last seen")?),
+            since: WallNanos(reader.u64("since")?),
             watching_since: WallNanos(reader.u64("watching since")?),
             threshold_ns: reader.u64("threshold")?,
         },

@@ -56,7 +56,7 @@ fn one_of_each() -> Vec<Said> {
         Said::Silent {
             host,
             last: None,
-            last_seen: WallNanos(3),
+            since: WallNanos(3),
             watching_since: WallNanos(4),
             threshold_ns: 20_000_000_000,
         },

@@ -16,6 +16,7 @@ use std::{
 use agent::status::{self, Report};
 use common::{
     batch::{ChainHead, SignedHeader, UnverifiedHeader},
+    entry::UnverifiedEntry,
     event::Event,
     ids::{Hash, HostId, Sequence},
     spool::{SegmentId, scan_segment},
@@ -213,7 +214,10 @@ impl World {
         let entries = Mutex::new(BTreeMap::new());
         let storage = Local::open_reader(&self.collector_dir().join("ledger")).unwrap();
         let report = fsck::run(&storage, &fsck::Options::default(), &|leaf, header, body| {
-            let parsed = UnverifiedHeader::parse(header).map_err(|error| error.to_string())?;
+            let entry = UnverifiedEntry::parse(header).map_err(|error| error.to_string())?;
+            let UnverifiedEntry::Batch(parsed) = entry else {
+                return Ok(());
+            };
             let signed = SignedHeader::check(parsed.clone()).map_err(|error| error.to_string())?;
             signed.check_body(body).map_err(|error| error.to_string())?;
             if parsed.claimed().host == self.host {

@@ -13,6 +13,7 @@ mod full_disk;
 mod good;
 mod peer;
 mod process;
+mod stated;
 mod witness_process;
 mod witness_server;
 mod witnesses;

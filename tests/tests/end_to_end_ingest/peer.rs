@@ -54,6 +54,19 @@ impl Host {
         host
     }
 
+    /// The same, once the running collector has stated it: what follows has later leaves.
+    pub(crate) fn enrolled_and_stated(seed: u8, collector: &Collector) -> Self {
+        let stated = "hostledger_statements_total{kind=\"host_enrolled\"}";
+        let before = collector.metric(stated);
+        let host = Self::enrolled(seed, collector);
+        let begun = std::time::Instant::now();
+        while collector.metric(stated) == before {
+            assert!(begun.elapsed() < PATIENCE, "no enrolment was stated");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        host
+    }
+
     /// A certificate request in PEM.
     pub(crate) fn request(&self) -> String {
         let mut params = rcgen::CertificateParams::default();

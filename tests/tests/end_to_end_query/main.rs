@@ -97,21 +97,24 @@ fn what_nothing_watched_is_unknown_with_both_bounds() {
             from: moment(6_000),
             until: moment(10_000),
             ended: RunEnd::Broken,
-            rebooted: false
+            rebooted: false,
+            silence: None,
         }
     );
     assert_eq!(
         why("node-1", 14_000),
         Unknown::AfterLast {
             until: moment(13_000),
-            stopped: true
+            stopped: true,
+            silence: None,
         }
     );
     assert_eq!(
         why("node-2", 5_000),
         Unknown::AfterLast {
             until: moment(4_000),
-            stopped: false
+            stopped: false,
+            silence: None,
         }
     );
     assert_eq!(

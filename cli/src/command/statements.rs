@@ -1,0 +1,73 @@
+//! `statements`: what the collector says of its hosts.
+
+use common::answer::{Page, StatementRow};
+
+use super::list::host_params;
+use crate::{
+    Exit, Failure, World,
+    args::{Output, StatementsArgs},
+    client::Client,
+    show::table,
+    when,
+};
+
+const HEADING: &[&str] = &["NUMBER", "TIME", "KIND", "HOST", "WHAT"];
+const HEADING_WIDE: &[&str] = &["NUMBER", "LEAF", "TIME", "KIND", "HOST", "ID", "WHAT"];
+
+/// Follows the pages and shows them.
+pub(crate) fn run(
+    client: &Client,
+    args: &StatementsArgs,
+    output: Output,
+    world: &mut World<'_>,
+) -> Result<Exit, Failure> {
+    let mut params = host_params(&args.hosts);
+    params.extend(args.kind.iter().map(|kind| ("kind", kind.clone())));
+    for (name, text) in [("since", &args.since), ("until", &args.until)] {
+        if let Some(text) = text {
+            params.push((name, when::instant(text, world.now)?.to_string()));
+        }
+    }
+    let mut page: Page<StatementRow> = client.get("statements", &params)?;
+    let mut rows = std::mem::take(&mut page.rows);
+    while let Some(cursor) = page.next.take() {
+        let mut params = params.clone();
+        params.push(("cursor", cursor));
+        page = client.get("statements", &params)?;
+        rows.append(&mut page.rows);
+    }
+    match output {
+        Output::Json => {
+            serde_json::to_writer_pretty(&mut *world.out, &rows)?;
+            writeln!(world.out)?;
+        }
+        Output::Jsonl => {
+            for row in &rows {
+                serde_json::to_writer(&mut *world.out, row)?;
+                writeln!(world.out)?;
+            }
+        }
+        Output::Table | Output::Wide => {
+            let wide = output == Output::Wide;
+            let cells: Vec<Vec<String>> = rows.iter().map(|row| cells(row, wide)).collect();
+            table::write(world.out, if wide { HEADING_WIDE } else { HEADING }, &cells)?;
+        }
+    }
+    Ok(Exit::Fine)
+}
+
+fn cells(row: &StatementRow, wide: bool) -> Vec<String> {
+    let host = row.said.host();
+    let short = host.map_or_else(|| "-".to_owned(), |host| host.short());
+    let name = row.hostname.as_ref().map_or(short, ToString::to_string);
+    let mut cells = vec![row.number.to_string()];
+    if wide {
+        cells.push(row.leaf.to_string());
+    }
+    cells.extend([row.at.to_string(), row.kind.clone(), name]);
+    if wide {
+        cells.push(host.map_or_else(|| "-".to_owned(), |host| host.to_string()));
+    }
+    cells.push(row.text.clone());
+    cells
+}
