@@ -61,6 +61,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Write the proof of one event or statement, or check one offline
     Proof(ProofArgs),
+    /// Say whether two checkpoints belong to one history, and prove it where they do not
+    Compare(CompareArgs),
     /// Check that questions can be answered
     Doctor,
 }
@@ -183,6 +185,24 @@ pub struct VerifyArgs {
     pub seen: Vec<PathBuf>,
 }
 
+/// Arguments of `compare`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CompareArgs {
+    /// A file that ends in a checkpoint: a bare one, a receipt, a proof, an agent's or a witness's
+    pub first: PathBuf,
+    /// Another
+    pub second: PathBuf,
+    /// File with the ledger's verifier key
+    #[arg(long, value_name = "FILE")]
+    pub vkey: PathBuf,
+    /// The ledger's directory that the checkpoint with more leaves came from; needed where sizes differ
+    #[arg(long, value_name = "DIR")]
+    pub ledger: Option<PathBuf>,
+    /// Where to write the proof of a split view
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
 /// Arguments of `proof`.
 #[derive(Debug, Clone, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -208,6 +228,9 @@ pub enum ProofCommand {
         /// File with the ledger's verifier key
         #[arg(long, value_name = "FILE")]
         vkey: PathBuf,
+        /// File with the witnesses that must have cosigned (C2SP tlog-policy)
+        #[arg(long, value_name = "FILE")]
+        witness_policy: Option<PathBuf>,
     },
 }
 

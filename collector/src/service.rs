@@ -159,7 +159,8 @@ pub fn run(
         let (ingest_stop, ingest_stopped) = stop::channel();
         let (web_stop, web_stopped) = stop::channel();
         let ingest = tokio::spawn(server.run(ingest_stopped));
-        let web = tokio::spawn(http::serve(web, routes, Arc::clone(&metrics), web_stopped));
+        let rate = config.http_requests_per_second;
+        let web = tokio::spawn(http::serve(web, routes, Arc::clone(&metrics), rate, web_stopped));
         listening(&at);
 
         let mut ended = running.ended;

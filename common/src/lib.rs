@@ -44,6 +44,8 @@ pub mod sequencer;
 #[cfg(feature = "full")]
 pub mod session;
 #[cfg(feature = "full")]
+pub mod split;
+#[cfg(feature = "full")]
 pub mod spool;
 #[cfg(feature = "full")]
 pub mod statement;

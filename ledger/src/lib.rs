@@ -12,6 +12,7 @@ pub mod group;
 pub mod index;
 pub mod reader;
 pub mod recovery;
+pub mod split;
 pub mod storage;
 pub mod tiles;
 pub mod writer;

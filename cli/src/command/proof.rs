@@ -4,9 +4,13 @@ use std::{fs, path::Path};
 
 use common::{
     answer::Moment,
+    checkpoint::Checkpoint,
     event::Event,
+    note::VerifierKey,
     proof::{self, EventProof, PROOF_BYTES_MAX, ProvenEvent},
+    split::{ProvenSplit, SPLIT_BYTES_MAX, SplitProof, checkpoint_at_end},
     statement::{self, ProvenStatement, STATEMENT_PROOF_BYTES_MAX, Said, StatementProof},
+    witness::{POLICY_BYTES_MAX, Policy},
 };
 use serde_json::json;
 
@@ -28,7 +32,14 @@ pub(crate) fn run(
     world: &mut World<'_>,
 ) -> Result<Exit, Failure> {
     match (&args.command, &args.event) {
-        (Some(ProofCommand::Check { file, vkey }), _) => check(file, vkey, output, world),
+        (
+            Some(ProofCommand::Check {
+                file,
+                vkey,
+                witness_policy,
+            }),
+            _,
+        ) => check(file, vkey, witness_policy.as_deref(), output, world),
         (None, Some(event)) => fetch(&client()?, event, args.file.as_deref(), world),
         (None, None) => Err(Failure::Usage {
             cause: "no event was named".into(),
@@ -69,9 +80,31 @@ fn fetch(client: &Client, event: &str, file: Option<&Path>, world: &mut World<'_
     Ok(Exit::Fine)
 }
 
-fn check(file: &Path, vkey: &Path, output: Output, world: &mut World<'_>) -> Result<Exit, Failure> {
+fn check(
+    file: &Path,
+    vkey: &Path,
+    policy: Option<&Path>,
+    output: Output,
+    world: &mut World<'_>,
+) -> Result<Exit, Failure> {
     let key = read_key(vkey)?;
-    let bytes = read_file(file, PROOF_BYTES_MAX.max(STATEMENT_PROOF_BYTES_MAX) as u64)?;
+    let bytes = read_file(
+        file,
+        PROOF_BYTES_MAX
+            .max(STATEMENT_PROOF_BYTES_MAX)
+            .max(SPLIT_BYTES_MAX) as u64,
+    )?;
+    if SplitProof::begins(&bytes) {
+        return match SplitProof::decode(&bytes).and_then(|proof| proof.check(&key)) {
+            Ok(proven) => show_split(&proven, output, world),
+            Err(fault) => not_proven(&fault.to_string(), output, world),
+        };
+    }
+    if let Some(path) = policy
+        && let Some(fault) = unwitnessed(path, &key, &bytes)?
+    {
+        return not_proven(&fault, output, world);
+    }
     if StatementProof::begins(&bytes) {
         return match statement::check(&bytes, &key) {
             Ok(proven) => show_statement(&proven, output, world),
@@ -95,6 +128,44 @@ fn check(file: &Path, vkey: &Path, output: Output, world: &mut World<'_>) -> Res
             writeln!(world.out, "{said}")?;
         }
         Output::Table | Output::Wide => lines(&proven, event.as_ref().ok(), world)?,
+    }
+    Ok(Exit::Fine)
+}
+
+/// Why the checkpoint of a proof does not satisfy the policy in `path`, if so.
+fn unwitnessed(path: &Path, key: &VerifierKey, bytes: &[u8]) -> Result<Option<String>, Failure> {
+    let text = read_file(path, POLICY_BYTES_MAX as u64)?;
+    let bad = |cause: String| Failure::Config {
+        cause: format!("{}: {cause}", path.display()),
+        remedy: "give a C2SP tlog-policy file with the witnesses you demand".into(),
+    };
+    let policy = Policy::parse(&text).map_err(|error| bad(error.to_string()))?;
+    if !policy.covers(key) {
+        return Err(bad("its log lines do not name this ledger's key".into()));
+    }
+    let judged = policy.judge(checkpoint_at_end(bytes).unwrap_or_default());
+    Ok(match judged {
+        Ok(quorum) if quorum.satisfied => None,
+        Ok(quorum) => Some(format!(
+            "too few witnesses cosigned its checkpoint; missing: {}",
+            quorum.missing.join(", ")
+        )),
+        Err(error) => Some(format!("its checkpoint's cosignatures: {error}")),
+    })
+}
+
+fn show_split(proven: &ProvenSplit, output: Output, world: &mut World<'_>) -> Result<Exit, Failure> {
+    match output {
+        Output::Json | Output::Jsonl => {
+            let view = |head: &Checkpoint| json!({ "size": head.size, "root": head.root });
+            let said = json!({
+                "proven": true, "split_view": true, "origin": proven.smaller.origin,
+                "smaller": view(&proven.smaller), "larger": view(&proven.larger),
+                "root_at_smaller": proven.root,
+            });
+            writeln!(world.out, "{said}")?;
+        }
+        Output::Table | Output::Wide => writeln!(world.out, "proven: {proven}")?,
     }
     Ok(Exit::Fine)
 }

@@ -32,6 +32,8 @@ pub struct Config {
     pub ingest_listen: SocketAddr,
     /// TCP address of tiles, API and metrics. Unauthenticated: anything but loopback needs a proxy before it.
     pub http_listen: SocketAddr,
+    /// Requests a second that one HTTP client may make.
+    pub http_requests_per_second: u32,
     /// A group is committed once it holds this many batches.
     pub commit_batches_max: usize,
     /// A group is committed once its batches hold this many bytes.
@@ -102,6 +104,11 @@ pub const SETTINGS: &[Setting] = &[
         "http_listen",
         "127.0.0.1:4434",
         "TCP address of tiles, API and metrics (unauthenticated: keep it on loopback or behind a proxy)",
+    ),
+    setting(
+        "http_requests_per_second",
+        "1000",
+        "requests a second that one HTTP client may make; then 429 with Retry-After",
     ),
     setting(
         "commit_batches_max",
@@ -254,6 +261,8 @@ impl Config {
         let config = Self {
             ingest_listen: read.address("ingest_listen"),
             http_listen: read.address("http_listen"),
+            http_requests_per_second: u32::try_from(read.count("http_requests_per_second", 1..=1_000_000))
+                .unwrap_or(u32::MAX),
             commit_batches_max: read.count("commit_batches_max", 1..=4096),
             commit_bytes_max: read.count("commit_bytes_max", 1..=64 << 20),
             commit_delay: read.duration("commit_delay", Duration::ZERO..=Duration::from_secs(10)),

@@ -9,9 +9,10 @@ mod listener;
 use std::sync::Arc;
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{Path, State},
     http::{HeaderValue, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -51,7 +52,7 @@ pub fn router(site: Site) -> Router {
         .with_state(site)
 }
 
-/// Serves until `stop` fires; requests under way are finished.
+/// Serves until `stop` fires, each client so many requests a second; requests under way are finished.
 ///
 /// # Errors
 /// What the system says about the socket.
@@ -59,9 +60,17 @@ pub async fn serve(
     listener: tokio::net::TcpListener,
     routes: Router,
     metrics: Arc<Metrics>,
+    requests_per_second: u32,
     stop: Stop,
 ) -> std::io::Result<()> {
-    axum::serve(Guarded::new(listener, metrics), routes)
+    let routes = routes
+        .layer(middleware::from_fn_with_state(
+            RateLimit::new(requests_per_second),
+            limit,
+        ))
+        .layer(Extension(Arc::clone(&metrics)));
+    let service = routes.into_make_service_with_connect_info::<Peer>();
+    axum::serve(Guarded::new(listener, metrics), service)
         .with_graceful_shutdown(stop.requested())
         .await
 }

@@ -11,8 +11,11 @@ mod foreign_log;
 #[cfg(feature = "privileged")]
 mod full_disk;
 mod good;
+#[cfg(feature = "oracles")]
+mod growing_log;
 mod peer;
 mod process;
+mod split_view;
 mod stated;
 mod witness_process;
 mod witness_server;

@@ -99,6 +99,22 @@ impl Collector {
         collector
     }
 
+    /// A copy of another collector's directory, running.
+    pub(crate) fn in_copy(dir: &Path, settings: &[&str]) -> Self {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut collector = Self {
+            layout: Layout::new(dir),
+            ingest: nowhere,
+            http: nowhere,
+            child: None,
+            wrapper: Vec::new(),
+            settings: settings.iter().map(|&s| s.to_owned()).collect(),
+            _dir: None,
+        };
+        collector.run();
+        collector
+    }
+
     /// Starts the process in the directory there is.
     pub(crate) fn run(&mut self) {
         let words: Vec<&OsStr> = self
