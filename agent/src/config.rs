@@ -39,6 +39,10 @@ pub struct Config {
     pub heartbeat_after: Duration,
     /// Most bytes the spool takes on disk.
     pub spool_bytes_max: u64,
+    /// Age at which the signing key is replaced.
+    pub epoch_max_age: Duration,
+    /// Number of batches after which it is.
+    pub epoch_max_batches: u64,
     /// How long a stopping agent goes on shipping.
     pub drain_for: Duration,
 }
@@ -141,6 +145,16 @@ pub const SETTINGS: &[(&str, &str, &str)] = &[
         "spool.bytes_max",
         "1073741824",
         "most bytes the spool takes on disk",
+    ),
+    (
+        "keys.epoch_max_age_ms",
+        "21600000",
+        "age at which the signing key is replaced and the old one erased",
+    ),
+    (
+        "keys.epoch_max_batches",
+        "100000",
+        "number of batches after which it is, whichever comes first",
     ),
     (
         "stop.drain_ms",
@@ -272,6 +286,8 @@ impl Settings {
             seal_bytes: self.size("batch.seal_bytes", 65_536, BATCH_BODY_BYTES_MAX),
             heartbeat_after: self.millis("batch.heartbeat_ms", 100, 600_000),
             spool_bytes_max: self.number("spool.bytes_max", 1 << 23, 1 << 40),
+            epoch_max_age: self.millis("keys.epoch_max_age_ms", 1_000, 366 * 86_400_000),
+            epoch_max_batches: self.number("keys.epoch_max_batches", 1, 1 << 40),
             drain_for: self.millis("stop.drain_ms", 0, 600_000),
         };
         for (key, (_, origin)) in std::mem::take(&mut self.values) {
@@ -319,7 +335,12 @@ impl Layout {
     pub fn config(&self) -> PathBuf {
         self.dir.join(FILE_NAME)
     }
-    /// Seed of the key that signs headers, hex, readable by the owner alone.
+    /// The keys that sign headers, readable by the owner alone.
+    #[must_use]
+    pub fn signing_keys(&self) -> PathBuf {
+        self.dir.join("signing.keys")
+    }
+    /// The one key of agents before key epochs: taken over into [`Self::signing_keys`] and erased.
     #[must_use]
     pub fn signing_key(&self) -> PathBuf {
         self.dir.join("signing.key")

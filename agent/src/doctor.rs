@@ -218,13 +218,13 @@ fn sensors(config: &Config) -> Vec<Check> {
 }
 
 fn identity(layout: &Layout) -> Check {
-    match Identity::load(layout) {
-        Ok(identity) => check("identity", Verdict::Ok, format!("host {}", identity.host), ""),
+    match Identity::inspect(layout) {
+        Ok(host) => check("identity", Verdict::Ok, format!("host {host}"), ""),
         Err(error) => check(
             "identity",
             Verdict::Failed,
             error.to_string(),
-            "run `hostledger-agent init --dir DIR`, or restore signing.key from a backup",
+            "run `hostledger-agent init --dir DIR`, or restore signing.keys",
         ),
     }
 }

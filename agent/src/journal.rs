@@ -2,7 +2,8 @@
 //!
 //! Owns the loop that drives [`common::journal`] and [`common::spool`] with a real disk. Order at each batch:
 //! seal and sign, write, `fdatasync`, and only then is it anybody's to see. A crash anywhere before that leaves
-//! a batch that nobody has seen; recovery cuts it off or takes it whole.
+//! a batch that nobody has seen; recovery cuts it off or takes it whole. Between two batches it replaces the
+//! signing keys when their epoch is over.
 
 use std::time::Duration;
 
@@ -12,11 +13,14 @@ use common::{
         sensor::{SensorState, Tier},
     },
     journal::{JournalError, SealedBatch},
+    keyring::EpochBegan,
     spool::{AppendRefused, SpoolFailed},
 };
 
 use crate::{
     clock::{Clock, boot_now},
+    identity::IdentityError,
+    keys::{KeyStore, scrub_stack},
     pipeline::{Pipeline, State},
     spool::SpoolDisk,
 };
@@ -33,6 +37,9 @@ pub enum Fatal {
     /// The spool took no batch though it was ready. Ours to fix.
     #[error("spool: {0}")]
     Append(#[from] AppendRefused),
+    /// The signing keys could not be replaced, or it is unknown which of them the disk holds.
+    #[error("signing keys: {0}")]
+    Keys(#[from] IdentityError),
     /// The disk.
     #[error(transparent)]
     Disk(#[from] SpoolFailed),
@@ -42,13 +49,32 @@ pub enum Fatal {
 ///
 /// # Errors
 /// [`Fatal`]: end the process; the next start recovers.
-pub fn run(pipeline: &Pipeline, disk: &mut SpoolDisk) -> Result<(), Fatal> {
+pub fn run(pipeline: &Pipeline, disk: &mut SpoolDisk, keys: &KeyStore) -> Result<(), Fatal> {
     let mut clock = Clock::sample();
     let mut under_way: Option<SealedBatch> = None;
     let mut guard = pipeline.lock();
     loop {
         let now = boot_now();
         let state = &mut *guard;
+        if state.journal.ratchet_due(now) {
+            let held = *state.journal.keys().held();
+            let began = EpochBegan {
+                sequence: state.spool.head().next_sequence,
+                boot: state.boot,
+                at: now,
+            };
+            drop(guard);
+            let next = keys.ratchet(&held, began)?;
+            tracing::info!(
+                epoch = next.held().epoch.0,
+                "the signing key was replaced, the old one erased"
+            );
+            guard = pipeline.lock();
+            guard.journal.handle_ratcheted(next)?;
+            // What was signed so far was signed below this frame.
+            scrub_stack();
+            continue;
+        }
         if state.spool.ready()
             && let Some(batch) = state.journal.poll_seal(state.watched, &state.counters)?
         {

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod identity;
 pub mod journal;
 pub mod kernel;
+pub mod keys;
 pub mod lag;
 pub mod pipeline;
 pub mod run;

@@ -207,13 +207,13 @@ fn make(init: &Init) -> anyhow::Result<ExitCode> {
     let csr = layout.csr();
     match init.output {
         Output::Json => say(&serde_json::json!(
-            { "host": identity.host, "name": name, "dir": layout.dir, "csr": csr }
+            { "host": identity.host(), "name": name, "dir": layout.dir, "csr": csr }
         )
         .to_string()),
         Output::Table => say(&format!(
             "host  {}\nname  {name}\ndir   {dir}\ncsr   {csr}\n\nNext, where the collector's directory C is:\n  \
              hostledger-collector enrol --dir C --csr {csr} --out {dir}",
-            identity.host,
+            identity.host(),
             dir = layout.dir.display(),
             csr = csr.display(),
         )),

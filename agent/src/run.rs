@@ -16,8 +16,8 @@ use std::{
 };
 
 use common::{
-    ids::PublicKey,
     journal::{Journal, JournalConfig, JournalError},
+    keyring::EpochPolicy,
     limits::BATCH_EVENTS_MAX,
     spool::SpoolConfig,
 };
@@ -93,19 +93,23 @@ pub fn run(layout: &Layout, config: &Config) -> Result<(), RunError> {
 }
 
 async fn run_here(layout: &Layout, config: &Config) -> Result<(), RunError> {
-    let identity = Identity::load(layout)?;
+    // Before anything is made: a directory without an identity stays as it is.
+    Identity::inspect(layout)?;
     let state_dir = layout.state();
     std::fs::create_dir_all(&state_dir).map_err(system("state directory"))?;
     let _lock = disk::lock(&state_dir.join("lock"))
         .map_err(system("lock"))?
         .ok_or_else(|| RunError::Running(layout.dir.clone()))?;
+    // Behind the lock, for it may finish a replacement of keys that was cut short.
+    let identity = Identity::load(layout)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
     let listener = status::listen(&state_dir).map_err(system("status socket"))?;
 
     let boot = sensor::host::boot_id()?;
-    let key = PublicKey(identity.key.verifying_key().to_bytes());
-    let (mut disk, recovered) = SpoolDisk::open(&layout.spool(), spool_config(config), identity.host, &key)?;
+    let host = identity.host();
+    let (mut disk, recovered) =
+        SpoolDisk::open(&layout.spool(), spool_config(config), identity.keyring.held())?;
     for finding in &recovered.findings {
         tracing::warn!(%finding, "the spool was not left in order");
     }
@@ -114,12 +118,12 @@ async fn run_here(layout: &Layout, config: &Config) -> Result<(), RunError> {
     let journal = Journal::new(
         journal_config(config),
         recovered.spool.head().clone(),
-        identity.key,
+        identity.keyring,
         boot,
         from,
     )?;
     let pipeline = Arc::new(Pipeline::new(journal, recovered.spool, boot, from));
-    tracing::info!(host = %identity.host, %boot, "watching");
+    tracing::info!(%host, %boot, "watching");
 
     let stop = Arc::new(AtomicBool::new(false));
     let (sealing_ended, mut sealing) = oneshot::channel();
@@ -127,18 +131,13 @@ async fn run_here(layout: &Layout, config: &Config) -> Result<(), RunError> {
     thread::Builder::new()
         .name("journal".into())
         .spawn(move || {
-            let outcome = journal::run(&sealer, &mut disk);
+            let outcome = journal::run(&sealer, &mut disk, &identity.store);
             // Nobody listens only where the process ends anyway.
             let _ = sealing_ended.send(outcome);
         })
         .map_err(system("journal thread"))?;
     let watcher = {
-        let (pipeline, stop, config, host) = (
-            Arc::clone(&pipeline),
-            Arc::clone(&stop),
-            config.clone(),
-            identity.host,
-        );
+        let (pipeline, stop, config, host) = (Arc::clone(&pipeline), Arc::clone(&stop), config.clone(), host);
         thread::Builder::new()
             .name("sensors".into())
             .spawn(move || sensors.run(&pipeline, host, &config, &stop))
@@ -152,7 +151,7 @@ async fn run_here(layout: &Layout, config: &Config) -> Result<(), RunError> {
         tokio::spawn(shipper.run())
     });
     let about = status::About {
-        host: identity.host,
+        host,
         name: config.name.clone(),
         shipping: config.collector.is_some().then_some(shipping),
     };
@@ -226,5 +225,9 @@ fn journal_config(config: &Config) -> JournalConfig {
         body_bytes_max: config.seal_bytes,
         events_max: BATCH_EVENTS_MAX,
         buffer_bytes_max: config.queue_bytes_max,
+        epoch: EpochPolicy {
+            age_ns: nanos(config.epoch_max_age),
+            batches: config.epoch_max_batches,
+        },
     }
 }

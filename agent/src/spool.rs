@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::{
-    ids::{HostId, PublicKey},
+    batch::HeldKeys,
     spool::{
         DiskFault, HEAD_FILE_BYTES, Place, RecoverError, Recovered, SegmentId, SpoolConfig, SpoolEffect,
         recover, scan_segment,
@@ -52,12 +52,7 @@ impl SpoolDisk {
     ///
     /// # Errors
     /// [`OpenError`]; the files are left as they are.
-    pub fn open(
-        dir: &Path,
-        config: SpoolConfig,
-        host: HostId,
-        key: &PublicKey,
-    ) -> Result<(Self, Recovered), OpenError> {
+    pub fn open(dir: &Path, config: SpoolConfig, keys: &HeldKeys) -> Result<(Self, Recovered), OpenError> {
         let at = |path: &Path| {
             let path = path.to_owned();
             move |cause| OpenError::Io { path, cause }
@@ -74,10 +69,10 @@ impl SpoolDisk {
             if let Some(segment) = name.to_str().and_then(SegmentId::from_file_name) {
                 let path = dir.join(&name);
                 let bytes = fs::read(&path).map_err(at(&path))?;
-                scans.push(scan_segment(&host, segment, &bytes));
+                scans.push(scan_segment(&keys.host, segment, &bytes));
             }
         }
-        let recovered = recover(config, host, key, head_file.as_deref(), scans)?;
+        let recovered = recover(config, keys, head_file.as_deref(), scans)?;
         let disk = Self {
             dir: dir.to_owned(),
             segment: None,

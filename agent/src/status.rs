@@ -13,12 +13,13 @@ use std::{
 use common::{
     batch::SensorCounters,
     event::{SensorId, SensorStatus, sensor::SensorState},
-    ids::{BootId, HostId},
+    ids::{BootId, HostId, PublicKey, Sequence},
+    journal::Journal,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncWriteExt, net::UnixListener, sync::watch};
 
-use crate::{lag::Percentiles, pipeline::Pipeline, ship::ShipStatus};
+use crate::{clock::boot_now, lag::Percentiles, pipeline::Pipeline, ship::ShipStatus};
 
 /// The socket's name in the state directory.
 const SOCKET: &str = "status.sock";
@@ -82,6 +83,25 @@ pub struct Chain {
     pub events: u64,
     /// Bytes of headers and bodies sealed in this run.
     pub bytes: u64,
+    /// The signing key in force.
+    pub epoch: Epoch,
+}
+
+/// A key epoch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Epoch {
+    /// How often the key has been replaced.
+    pub number: u64,
+    /// The public key.
+    pub key: PublicKey,
+    /// Age, seconds; `None` where it began in another boot.
+    pub age_s: Option<u64>,
+    /// It ends by age within this, seconds.
+    pub ends_in_s: u64,
+    /// Batches signed with the key.
+    pub batches: u64,
+    /// It ends when there are this many.
+    pub batches_max: u64,
 }
 
 /// The spool.
@@ -127,6 +147,7 @@ pub fn report(about: &About, pipeline: &Pipeline) -> Report {
             batches: state.lag.batches,
             events: state.lag.events,
             bytes: state.lag.bytes,
+            epoch: epoch(&state.journal, &state.boot, head.next_sequence),
         },
         spool: Spool {
             batches: state.spool.batches(),
@@ -138,6 +159,20 @@ pub fn report(about: &About, pipeline: &Pipeline) -> Report {
         sealed_to_stored: state.lag.stored.percentiles(),
         sealed_to_proven: state.lag.proven.percentiles(),
         shipping: about.shipping.as_ref().map(|shown| shown.borrow().clone()),
+    }
+}
+
+fn epoch(journal: &Journal, boot: &BootId, next: Sequence) -> Epoch {
+    const SECOND: u64 = 1_000_000_000;
+    let (keys, policy, now) = (journal.keys(), journal.epoch_policy(), boot_now().0);
+    let began = keys.began();
+    Epoch {
+        number: keys.held().epoch.0,
+        key: keys.held().key,
+        age_s: (began.boot == *boot).then(|| now.saturating_sub(began.at.0) / SECOND),
+        ends_in_s: keys.ends(policy, boot).0.saturating_sub(now) / SECOND,
+        batches: next.0.saturating_sub(began.sequence.0),
+        batches_max: policy.batches,
     }
 }
 
@@ -213,6 +248,7 @@ pub fn table(report: &Report) -> String {
             "chain       {} batches, {} events, head {}",
             report.chain.next_sequence, report.chain.next_event, report.chain.head
         ),
+        epoch_line(&report.chain.epoch),
         format!(
             "spool       {} batches, {} bytes{}{}",
             report.spool.batches,
@@ -257,6 +293,17 @@ pub fn table(report: &Report) -> String {
         }
     }
     lines.join("\n")
+}
+
+fn epoch_line(epoch: &Epoch) -> String {
+    let age = epoch.age_s.map_or_else(
+        || "began in another boot".to_owned(),
+        |age| format!("{age} s old"),
+    );
+    format!(
+        "key         epoch {}, {age}, ends in {} s or at {} of {} batches; {}",
+        epoch.number, epoch.ends_in_s, epoch.batches, epoch.batches_max, epoch.key
+    )
 }
 
 fn lag(name: &str, lag: &Percentiles) -> String {

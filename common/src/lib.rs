@@ -30,6 +30,8 @@ pub mod ids;
 #[cfg(feature = "full")]
 pub mod journal;
 #[cfg(feature = "full")]
+pub mod keyring;
+#[cfg(feature = "full")]
 pub mod limits;
 #[cfg(feature = "full")]
 pub mod merkle;

@@ -5,13 +5,14 @@ use alloc::{vec, vec::Vec};
 use ed25519_dalek::SigningKey;
 
 use crate::{
-    batch::{ChainHead, ClockSource},
+    batch::{ChainHead, ClockSource, HeldKeys},
     event::{
         Event, Fact, SensorId,
         loss::{Loss, LossCause, LossKey},
     },
-    ids::{BootId, BootNanos, HostId, PublicKey, WallNanos},
+    ids::{BootId, BootNanos, HostId, PublicKey, Sequence, WallNanos},
     journal::{ClockReading, Journal, JournalConfig, SealedBatch},
+    keyring::{EpochBegan, KeyRecord, Keyring, Seed},
     spool::{Spool, SpoolConfig, SpoolEffect, recover},
 };
 
@@ -24,6 +25,38 @@ pub(crate) fn key() -> SigningKey {
 
 pub(crate) fn public() -> PublicKey {
     PublicKey(key().verifying_key().to_bytes())
+}
+
+fn seed(byte: u8) -> Seed {
+    Seed::filled(|seed| {
+        *seed = [byte; 32];
+        Ok::<(), ()>(())
+    })
+    .unwrap()
+}
+
+/// The keys of epoch 0, in force since the test's boot began.
+pub(crate) fn record() -> KeyRecord {
+    KeyRecord::first(seed(42), seed(43), BOOT, BootNanos(0))
+}
+
+pub(crate) fn keyring() -> Keyring {
+    record().keyring()
+}
+
+/// The keys after `record`'s.
+pub(crate) fn ratcheted(record: &KeyRecord, sequence: u64, at: u64) -> KeyRecord {
+    let fresh = seed(44 + record.epoch.0.to_le_bytes()[0]);
+    let began = EpochBegan {
+        sequence: Sequence(sequence),
+        boot: BOOT,
+        at: BootNanos(at),
+    };
+    record.successor(fresh, began).unwrap()
+}
+
+pub(crate) fn held() -> HeldKeys {
+    record().held()
 }
 
 pub(crate) fn host() -> HostId {
@@ -63,7 +96,14 @@ pub(crate) fn event(boot: u64, number: u64) -> Vec<u8> {
 }
 
 pub(crate) fn journal(head: &ChainHead, from: u64) -> Journal {
-    Journal::new(JournalConfig::default(), head.clone(), key(), BOOT, clock(from)).unwrap()
+    Journal::new(
+        JournalConfig::default(),
+        head.clone(),
+        keyring(),
+        BOOT,
+        clock(from),
+    )
+    .unwrap()
 }
 
 /// `count` batches of one event each, behind `head`. `salt` makes other events of the same sequences.
@@ -81,7 +121,7 @@ pub(crate) fn batches(head: &ChainHead, count: u64, salt: u64) -> Vec<SealedBatc
 }
 
 pub(crate) fn empty_spool(config: SpoolConfig) -> Spool {
-    recover(config, host(), &public(), None, vec![]).unwrap().spool
+    recover(config, &held(), None, vec![]).unwrap().spool
 }
 
 /// Carries out every effect at once and says what they were.

@@ -9,6 +9,7 @@ mod body;
 mod chain;
 mod fault;
 mod header;
+mod held;
 mod keys;
 
 pub(crate) use self::header::MAGIC;
@@ -20,6 +21,7 @@ pub use self::{
         BadHeader, ClockSource, HEADER_FIXED_BYTES, HeaderFields, HeaderFlags, SENSOR_COUNTERS_BYTES,
         SensorCounters, UnverifiedHeader, sign_header,
     },
+    held::{HeldKeys, KeysDiffer},
     keys::{HostKeys, KeyClaim, KeyFault, KeyHead},
 };
 

@@ -3,23 +3,23 @@
 //! Owns the chain head while the agent runs, the continuity of what was watched, and the events that wait to
 //! be sealed. Refuses to seal a batch before the one before it is durable in the spool, so that one sequence
 //! is never signed twice with different content: after a crash the head comes from the spool
-//! ([`crate::spool::recover`]), and a batch that was signed and not durable was seen by nobody.
+//! ([`crate::spool::recover`]), and a batch that was signed and not durable was seen by nobody. Says when the
+//! signing key's epoch is over; the driver then replaces the keys ([`crate::keyring`]) between two batches.
 
 mod buffer;
 
 use alloc::vec::Vec;
 
-use ed25519_dalek::SigningKey;
-
 use self::buffer::Buffer;
 pub use self::buffer::Offered;
 use crate::{
     batch::{
-        BadHeader, BodyFault, ChainFault, ChainHead, ClockSource, HeaderFields, HeaderFlags, SensorCounters,
-        UnverifiedHeader, encode_body, sign_header,
+        BadHeader, BodyFault, ChainFault, ChainHead, ClockSource, HeaderFields, HeaderFlags, KeysDiffer,
+        SensorCounters, UnverifiedHeader, encode_body, sign_header,
     },
     event::{SensorId, loss::LossCause},
-    ids::{BootId, BootNanos, HostId, Nonce, PublicKey, Sequence, WallNanos},
+    ids::{BootId, BootNanos, Nonce, Sequence, WallNanos},
+    keyring::{EpochPolicy, Keyring},
     limits::{BATCH_BODY_BYTES_MAX, BATCH_EVENTS_MAX, EVENT_BYTES_MAX, HEADER_SENSORS_MAX},
 };
 
@@ -36,6 +36,8 @@ pub struct JournalConfig {
     pub events_max: usize,
     /// Events waiting to be sealed take at most this much, bytes; those beyond are counted as lost.
     pub buffer_bytes_max: usize,
+    /// When a key epoch ends.
+    pub epoch: EpochPolicy,
 }
 
 impl Default for JournalConfig {
@@ -46,6 +48,7 @@ impl Default for JournalConfig {
             body_bytes_max: BATCH_BODY_BYTES_MAX / 4,
             events_max: BATCH_EVENTS_MAX,
             buffer_bytes_max: 8 * 1024 * 1024,
+            epoch: EpochPolicy::default(),
         }
     }
 }
@@ -85,14 +88,9 @@ impl SealedBatch {
 /// Why the journal cannot work. All of them are ours or the operator's to fix; none is retried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
-    /// The signing key is not the chain's. The operator is at fault.
-    #[error("the signing key {found} is not the one of the chain of host {host}: restore the key file")]
-    Key {
-        /// Whose chain.
-        host: HostId,
-        /// The key that was given.
-        found: PublicKey,
-    },
+    /// The keys are not those that the chain has in force. The operator is at fault.
+    #[error(transparent)]
+    Keys(#[from] KeysDiffer),
     /// A bound in the configuration is over the format's limit or too small to work. The operator is at fault.
     #[error("journal setting `{setting}` is {value}; {least} to {most} are possible")]
     Config {
@@ -120,7 +118,7 @@ pub enum JournalError {
 #[derive(Debug)]
 pub struct Journal {
     config: JournalConfig,
-    key: SigningKey,
+    keys: Keyring,
     boot: BootId,
     head: ChainHead,
     nonce: Nonce,
@@ -144,26 +142,16 @@ impl Journal {
     pub fn new(
         config: JournalConfig,
         head: ChainHead,
-        key: SigningKey,
+        keys: Keyring,
         boot: BootId,
         from: ClockReading,
     ) -> Result<Self, JournalError> {
         check_config(&config)?;
-        let public = PublicKey(key.verifying_key().to_bytes());
-        let fits = match head.keys.key {
-            Some(in_force) => in_force == public,
-            None => HostId::of_genesis_key(&public) == head.host,
-        };
-        if !fits {
-            return Err(JournalError::Key {
-                host: head.host,
-                found: public,
-            });
-        }
+        check_keys(&keys, &head)?;
         Ok(Self {
             buffer: Buffer::new(config.buffer_bytes_max, boot, from.boot),
             config,
-            key,
+            keys,
             boot,
             head,
             nonce: Nonce::default(),
@@ -205,6 +193,41 @@ impl Journal {
         }
     }
 
+    /// The keys in force.
+    #[must_use]
+    pub fn keys(&self) -> &Keyring {
+        &self.keys
+    }
+
+    /// When a key epoch ends.
+    #[must_use]
+    pub fn epoch_policy(&self) -> &EpochPolicy {
+        &self.config.epoch
+    }
+
+    /// Whether the keys are to be replaced now: the epoch is over, it has a durable batch, and none is on its
+    /// way. Answer with [`Self::handle_ratcheted`] before anything else is sealed.
+    #[must_use]
+    pub fn ratchet_due(&self, now: BootNanos) -> bool {
+        let next = self.head.next_sequence;
+        self.awaiting_durable.is_none()
+            && self.stop != Stop::Stopped
+            && !self.epoch_is_empty()
+            && self.keys.over(&self.config.epoch, &self.boot, now, next)
+    }
+
+    /// Goes on under the keys of the next epoch, which are durable; the old private key is overwritten.
+    pub fn handle_ratcheted(&mut self, keys: Keyring) -> Result<(), JournalError> {
+        check_keys(&keys, &self.head)?;
+        self.keys = keys;
+        Ok(())
+    }
+
+    /// Whether the chain has no batch under the keys in force.
+    fn epoch_is_empty(&self) -> bool {
+        self.head.keys.key != Some(self.keys.held().key)
+    }
+
     /// When [`Self::poll_seal`] has something to seal; `None` while a batch is on its way into the spool.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<BootNanos> {
@@ -218,7 +241,14 @@ impl Journal {
         } else {
             self.config.heartbeat_ns
         };
-        Some(BootNanos(self.watched.0.0.saturating_add(wait)))
+        let due = self.watched.0.0.saturating_add(wait);
+        // An epoch that ends needs a batch of its own, if only an empty one: it announces the next key.
+        let ends = if self.epoch_is_empty() {
+            self.keys.ends(&self.config.epoch, &self.boot).0
+        } else {
+            u64::MAX
+        };
+        Some(BootNanos(due.min(ends.max(self.watched.0.0))))
     }
 
     /// Seals the next batch if one is due. Call it only while the spool is ready, then append it there.
@@ -253,9 +283,9 @@ impl Journal {
                 last_before_stop: last,
             },
             host: self.head.host,
-            key_epoch: self.head.keys.epoch,
-            public_key: PublicKey(self.key.verifying_key().to_bytes()),
-            next_public_key: PublicKey::default(),
+            key_epoch: self.keys.held().epoch,
+            public_key: self.keys.held().key,
+            next_public_key: self.keys.held().next,
             sequence: self.head.next_sequence,
             first_event: self.head.next_event,
             event_count: u32::try_from(events.len()).map_err(|_| too_long("event count", events.len()))?,
@@ -273,7 +303,7 @@ impl Journal {
             nonce: self.nonce,
             sensors: counters,
         };
-        let header = sign_header(&fields, &self.key)?;
+        let header = sign_header(&fields, self.keys.secret())?;
         // Checked as any reader will check it, before anybody can see it.
         let mut head = self.head.clone();
         head.accept(header.clone())?;
@@ -306,6 +336,13 @@ impl Journal {
         self.buffer
             .fills_batch(self.config.events_max, self.config.body_bytes_max)
     }
+}
+
+fn check_keys(keys: &Keyring, head: &ChainHead) -> Result<(), KeysDiffer> {
+    if keys.held().host != head.host {
+        return Err(KeysDiffer::Other(keys.held().epoch));
+    }
+    keys.held().fits(&head.keys)
 }
 
 fn check_config(config: &JournalConfig) -> Result<(), JournalError> {

@@ -9,7 +9,7 @@ use crate::{
     batch::BodyView,
     event::{Event, Fact, loss::Loss},
     ids::EventIndex,
-    testing::{BOOT, SECOND, batches, clock, event, host, journal, key},
+    testing::{BOOT, SECOND, batches, clock, event, host, journal, keyring, ratcheted, record},
 };
 
 fn genesis() -> ChainHead {
@@ -17,7 +17,7 @@ fn genesis() -> ChainHead {
 }
 
 fn with(config: JournalConfig) -> Journal {
-    Journal::new(config, genesis(), key(), BOOT, clock(0)).unwrap()
+    Journal::new(config, genesis(), keyring(), BOOT, clock(0)).unwrap()
 }
 
 fn events_of(batch: &SealedBatch) -> Vec<Vec<u8>> {
@@ -188,14 +188,20 @@ fn a_malformed_event_is_counted_and_takes_no_other_along() {
 
 #[test]
 fn a_foreign_key_and_impossible_settings_are_refused() {
-    let other = SigningKey::from_bytes(&[1; 32]);
-    let refused = Journal::new(JournalConfig::default(), genesis(), other, BOOT, clock(0));
-    assert!(matches!(refused, Err(JournalError::Key { .. })));
+    let elsewhere = ChainHead::genesis(crate::ids::HostId([1; 32]));
+    let refused = Journal::new(JournalConfig::default(), elsewhere, keyring(), BOOT, clock(0));
+    assert!(matches!(refused, Err(JournalError::Keys(KeysDiffer::Other(_)))));
+    let later = ratcheted(&record(), 0, 0).keyring();
+    let refused = Journal::new(JournalConfig::default(), genesis(), later, BOOT, clock(0));
+    assert!(matches!(
+        refused,
+        Err(JournalError::Keys(KeysDiffer::SpoolOlder { .. }))
+    ));
     let config = JournalConfig {
         events_max: BATCH_EVENTS_MAX + 1,
         ..JournalConfig::default()
     };
-    let refused = Journal::new(config, genesis(), key(), BOOT, clock(0));
+    let refused = Journal::new(config, genesis(), keyring(), BOOT, clock(0));
     assert!(matches!(
         refused,
         Err(JournalError::Config {
@@ -203,6 +209,66 @@ fn a_foreign_key_and_impossible_settings_are_refused() {
             ..
         })
     ));
+}
+
+/// Keys are replaced between two durable batches, never in an epoch without one.
+#[test]
+fn keys_are_replaced_once_the_epoch_is_over_and_has_a_durable_batch() {
+    let config = JournalConfig {
+        epoch: EpochPolicy {
+            age_ns: 20 * SECOND,
+            batches: 3,
+        },
+        ..JournalConfig::default()
+    };
+    let mut journal = with(config);
+    assert!(
+        !journal.ratchet_due(BootNanos(99 * SECOND)),
+        "nothing announced the next key"
+    );
+    let batch = journal.poll_seal(clock(5 * SECOND), &[]).unwrap().unwrap();
+    assert_eq!(batch.header.claimed().next_public_key, record().held().next);
+    assert!(
+        !journal.ratchet_due(BootNanos(99 * SECOND)),
+        "it is on its way to the disk"
+    );
+    journal.handle_durable(batch.sequence());
+    assert!(!journal.ratchet_due(BootNanos(19 * SECOND)) && journal.ratchet_due(BootNanos(20 * SECOND)));
+    // By count as well.
+    seal(&mut journal, 10 * SECOND);
+    assert!(!journal.ratchet_due(BootNanos(15 * SECOND)));
+    seal(&mut journal, 15 * SECOND);
+    assert!(journal.ratchet_due(BootNanos(15 * SECOND)));
+    let next = ratcheted(&record(), 3, 15 * SECOND);
+    let skipping = ratcheted(&next, 3, 15 * SECOND).keyring();
+    assert!(journal.handle_ratcheted(skipping).is_err());
+    journal.handle_ratcheted(next.keyring()).unwrap();
+    assert!(!journal.ratchet_due(BootNanos(99 * SECOND)));
+    let first = seal(&mut journal, 20 * SECOND).header;
+    let fields = first.claimed();
+    assert_eq!((fields.key_epoch.0, fields.public_key), (1, record().held().next));
+    assert_eq!(fields.next_public_key, next.held().next);
+}
+
+/// Where nothing happens an empty batch is sealed under a key before it goes, though no heartbeat is due.
+#[test]
+fn an_epoch_that_would_stay_empty_gets_a_heartbeat_of_its_own() {
+    let config = JournalConfig {
+        epoch: EpochPolicy {
+            age_ns: SECOND,
+            batches: 100,
+        },
+        ..JournalConfig::default()
+    };
+    let mut journal = with(config);
+    assert_eq!(journal.poll_timeout(), Some(BootNanos(SECOND)));
+    assert_eq!(seal(&mut journal, SECOND).header.claimed().event_count, 0);
+    assert!(journal.ratchet_due(BootNanos(SECOND)));
+    assert_eq!(
+        journal.poll_timeout(),
+        Some(BootNanos(6 * SECOND)),
+        "it is not empty any more"
+    );
 }
 
 proptest! {

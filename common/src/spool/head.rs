@@ -16,9 +16,13 @@ use crate::{
 /// First bytes of a slot.
 const MAGIC: &[u8; 4] = b"HLSH";
 /// The format written today.
-const FORMAT_VERSION: u16 = 1;
+const FORMAT_VERSION: u16 = 2;
+/// The format without the announced key, still read.
+const FORMAT_VERSION_1: u16 = 1;
 /// Bytes before the check.
-const SLOT_CHECKED_BYTES: usize = 144;
+const SLOT_CHECKED_BYTES: usize = 176;
+/// The same in format 1.
+const SLOT_CHECKED_BYTES_1: usize = 144;
 /// Bytes of a slot.
 const SLOT_BYTES: usize = SLOT_CHECKED_BYTES + 32;
 /// Distance between the slots, bytes: they never share a sector.
@@ -66,6 +70,7 @@ impl HeadRecord {
         out.extend_from_slice(&self.head.hash.0);
         out.put_u64(self.head.keys.epoch.0);
         out.extend_from_slice(&self.head.keys.key.unwrap_or_default().0);
+        out.extend_from_slice(&self.head.keys.announced.unwrap_or_default().0);
         out.put_u64(self.oldest.0);
         let check = Hash::of(&out);
         out.extend_from_slice(&check.0);
@@ -81,8 +86,16 @@ impl HeadRecord {
 }
 
 fn read_slot(slot: &[u8]) -> Result<Result<HeadRecord, SlotFault>, Short> {
+    let first = slot.get(4..6) == Some(&FORMAT_VERSION_1.to_be_bytes()[..]);
     let mut reader = Reader::new(slot);
-    let covered = reader.take("slot", SLOT_CHECKED_BYTES)?;
+    let covered = reader.take(
+        "slot",
+        if first {
+            SLOT_CHECKED_BYTES_1
+        } else {
+            SLOT_CHECKED_BYTES
+        },
+    )?;
     let check: [u8; 32] = reader.array("slot check")?;
     let mut fields = Reader::new(covered);
     let magic: [u8; 4] = fields.array("magic")?;
@@ -90,7 +103,7 @@ fn read_slot(slot: &[u8]) -> Result<Result<HeadRecord, SlotFault>, Short> {
         return Ok(Err(SlotFault::Damaged));
     }
     let version = fields.u16("version")?;
-    if version != FORMAT_VERSION {
+    if version != FORMAT_VERSION && !first {
         return Ok(Err(SlotFault::Version(version)));
     }
     fields.u16("reserved")?;
@@ -101,6 +114,10 @@ fn read_slot(slot: &[u8]) -> Result<Result<HeadRecord, SlotFault>, Short> {
     let hash = Hash(fields.array("hash")?);
     let epoch = KeyEpoch(fields.u64("epoch")?);
     let key = PublicKey(fields.array("key")?);
+    let announced = match first {
+        true => PublicKey::default(),
+        false => PublicKey(fields.array("announced key")?),
+    };
     Ok(Ok(HeadRecord {
         generation,
         head: ChainHead {
@@ -111,7 +128,7 @@ fn read_slot(slot: &[u8]) -> Result<Result<HeadRecord, SlotFault>, Short> {
             keys: KeyHead {
                 epoch,
                 key: (next_sequence.0 > 0).then_some(key),
-                announced: None,
+                announced: (announced != PublicKey::default()).then_some(announced),
             },
         },
         oldest: Sequence(fields.u64("oldest")?),

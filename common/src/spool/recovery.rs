@@ -12,8 +12,8 @@ use super::{
     segment::{BadRecord, ScannedRecord, SegmentId, SegmentScan},
 };
 use crate::{
-    batch::{ChainHead, HostKeys, SignedHeader},
-    ids::{Hash, HostId, PublicKey, Sequence},
+    batch::{ChainHead, HeldKeys, KeysDiffer, SignedHeader},
+    ids::{Hash, HostId, Sequence},
 };
 
 /// A recovered spool and what was found on the way.
@@ -114,9 +114,12 @@ pub enum RecoverError {
         /// Whose spool it is.
         found: HostId,
     },
-    /// The last batch is not signed by this agent's key: altered, or the key was replaced.
-    #[error("batch {0}, the last of the spool, is not signed by this agent's key")]
+    /// The last batch's signature does not fit: it was altered.
+    #[error("batch {0}, the last of the spool, is not signed by its host's key")]
     Signature(Sequence),
+    /// The agent's keys do not continue the chain: one of them was put back from a copy.
+    #[error(transparent)]
+    Keys(#[from] KeysDiffer),
     /// Head file and segments tell different histories: one of them was put back from a copy.
     #[error("head file and segments disagree about batch {0}: one of them was restored from a copy")]
     HeadsDiffer(Sequence),
@@ -124,22 +127,22 @@ pub enum RecoverError {
 
 /// Rebuilds the index from the head file (`None` where it does not exist) and the scans of all segment files.
 ///
-/// `key` is the agent's public key, which the last batch must be signed with. One record at most is ever
+/// `keys` are the agent's, which the last batch must be signed with and the next one continue. One record at most is ever
 /// written and not synced, so damage is a torn write only where it is the last thing of the last segment and
 /// the head file does not claim the batch; all other damage is rot and is kept.
 pub fn recover(
     config: SpoolConfig,
-    host: HostId,
-    key: &PublicKey,
+    keys: &HeldKeys,
     head_file: Option<&[u8]>,
     mut scans: Vec<SegmentScan>,
 ) -> Result<Recovered, RecoverError> {
+    let host = keys.host;
     scans.sort_by_key(|scan| scan.segment);
     let mut findings = Vec::new();
     let in_force = read_held_head(host, head_file, &scans, &mut findings)?;
     let slot = in_force.as_ref().map(|(slot, held)| (*slot, held.generation));
     let held = in_force.map(|(_, held)| held);
-    let told = head_of_records(host, key, &scans)?;
+    let told = head_of_records(keys, &scans)?;
     let head = match (&held, told) {
         (Some(held), Some(told)) if told.next_sequence == held.head.next_sequence => {
             if told.hash != held.head.hash {
@@ -152,6 +155,7 @@ pub fn recover(
         (Some(held), None) => held.head.clone(),
         (None, None) => ChainHead::genesis(host),
     };
+    keys.fits(&head.keys)?;
     let oldest = held.as_ref().map_or_else(
         || scans.first().map_or(Sequence(0), |scan| Sequence(scan.segment.0)),
         |held| held.oldest,
@@ -215,11 +219,7 @@ fn never_used(faults: &[Option<SlotFault>; 2]) -> bool {
 }
 
 /// The head after the last whole record of all segments.
-fn head_of_records(
-    host: HostId,
-    key: &PublicKey,
-    scans: &[SegmentScan],
-) -> Result<Option<ChainHead>, RecoverError> {
+fn head_of_records(keys: &HeldKeys, scans: &[SegmentScan]) -> Result<Option<ChainHead>, RecoverError> {
     let last = scans
         .iter()
         .filter_map(|scan| scan.last.as_ref())
@@ -227,13 +227,10 @@ fn head_of_records(
     let Some(header) = last else {
         return Ok(None);
     };
-    let sequence = header.claimed().sequence;
-    let ours = header.claimed().public_key == *key;
-    let verified = SignedHeader::check(header.clone()).and_then(|header| HostKeys::new(host).check(header));
-    match verified.and_then(|header| ChainHead::after(&header)) {
-        Ok(head) if ours && head.host == host => Ok(Some(head)),
-        _ => Err(RecoverError::Signature(sequence)),
-    }
+    let bad = RecoverError::Signature(header.claimed().sequence);
+    let signed = SignedHeader::check(header.clone()).map_err(|_| bad.clone())?;
+    let head = ChainHead::after(&keys.check(signed)?).map_err(|_| bad)?;
+    Ok(Some(head))
 }
 
 fn take_segments(

@@ -4,9 +4,9 @@ use alloc::{collections::BTreeMap, format, vec, vec::Vec};
 
 use super::*;
 use crate::{
-    batch::ChainHead,
+    batch::{ChainHead, HeldKeys},
     ids::{BootNanos, Sequence, hex},
-    testing::{batches, empty_spool, host, public, run_disk, spool_of},
+    testing::{batches, empty_spool, held, host, run_disk, spool_of},
 };
 
 /// The files that a run of effects leaves.
@@ -61,7 +61,7 @@ impl Files {
             .iter()
             .map(|(id, bytes)| scan_segment(&host(), *id, bytes))
             .collect();
-        recover(small(), host(), &public(), self.head.as_deref(), scans)
+        recover(small(), &held(), self.head.as_deref(), scans)
     }
 }
 
@@ -91,8 +91,8 @@ fn golden_segment_and_head() {
     insta::assert_snapshot!(format!(
         "segment: {}\nslot 0: {}\nslot 1: {}\n",
         hex(&files.segments[&SegmentId(0)]),
-        hex(&head[..176]),
-        hex(&head[HEAD_SLOT_STRIDE..HEAD_SLOT_STRIDE + 176]),
+        hex(&head[..208]),
+        hex(&head[HEAD_SLOT_STRIDE..HEAD_SLOT_STRIDE + 208]),
     ));
 }
 
@@ -218,7 +218,15 @@ fn files_of_another_host_or_another_history_are_refused() {
     let (files, _) = filled(3);
     let other = crate::ids::HostId([9; 32]);
     assert!(matches!(
-        recover(small(), other, &public(), files.head.as_deref(), vec![]),
+        recover(
+            small(),
+            &HeldKeys {
+                host: other,
+                ..held()
+            },
+            files.head.as_deref(),
+            vec![]
+        ),
         Err(RecoverError::OtherHost { .. })
     ));
     // The segments of another history of the same length: one of them was put back from a copy.

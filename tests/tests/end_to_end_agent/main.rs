@@ -13,4 +13,5 @@ mod disk;
 mod node;
 mod refused;
 mod sampler;
+mod stolen_disk;
 mod stop;

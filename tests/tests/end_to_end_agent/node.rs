@@ -151,6 +151,18 @@ impl World {
         });
     }
 
+    /// Starts the agent, which must end by itself with a fault; what it said.
+    pub(crate) fn refuses_to_start(&self) -> String {
+        let output = Command::new(program("agent", "hostledger-agent"))
+            .args(["run", "--dir"])
+            .arg(self.agent_dir())
+            .args(&self.settings)
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
     pub(crate) fn start_collector(&mut self) {
         let child = Command::new(program("collector", "hostledger-collector"))
             .args(["run", "--dir"])

@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 
 use common::{
-    batch::ClockSource,
+    batch::{ClockSource, HeldKeys},
     event::{
         Event, Fact, SensorId,
         loss::{Loss, LossCause, LossKey},
     },
-    ids::{BootId, BootNanos, HostId, PublicKey, Sequence, WallNanos},
+    ids::{BootId, BootNanos, HostId, Sequence, WallNanos},
     journal::{ClockReading, Journal, JournalConfig, Offered},
+    keyring::{
+        EpochBegan, EpochPolicy, KEY_FILE_BYTES, KEY_SLOT_STRIDE, KeyRecord, OtherSlot, Seed, read_key_file,
+    },
     limits::{BATCH_BODY_BYTES_MAX, EVENT_BYTES_MAX},
     note::VerifierKey,
     session::{AgentConfig, AgentSession, Seen},
     spool::{Finding, SegmentId, SpoolConfig, SpoolEffect, recover, scan_segment},
 };
-use ed25519_dalek::SigningKey;
 
 use crate::{disk::Disk, rng::Rng, shipper::Shipper};
 
@@ -24,7 +26,8 @@ const WALL_ORIGIN: u64 = 1_700_000_000_000_000_000;
 
 /// A host; `shipper` is `None` while its agent is down.
 pub(crate) struct Agent {
-    pub(crate) key: SigningKey,
+    /// The key file: written in place, a slot at a time.
+    key_file: Vec<u8>,
     pub(crate) host: HostId,
     pub(crate) disk: Disk,
     pub(crate) shipper: Option<Shipper>,
@@ -40,10 +43,12 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn new(rng: &mut Rng) -> Self {
-        let key = SigningKey::from_bytes(&rng.bytes32());
+        let record = KeyRecord::first(seed(rng), seed(rng), BootId::default(), BootNanos(0));
+        let mut key_file = vec![0; KEY_FILE_BYTES];
+        write_slot(&mut key_file, record.slot(), &record.encode());
         Self {
-            host: HostId::of_genesis_key(&PublicKey(key.verifying_key().to_bytes())),
-            key,
+            host: record.host,
+            key_file,
             disk: Disk::default(),
             shipper: None,
             life: 0,
@@ -96,8 +101,11 @@ impl Agent {
             spool_bytes_max: 4 * 1024 * 1024,
             batches_max: 24,
         };
-        let public = PublicKey(self.key.verifying_key().to_bytes());
-        let recovered = recover(config, self.host, &public, self.disk.head(), scans)
+        let (keys, other) = read_key_file(&self.key_file).map_err(|error| format!("key file: {error}"))?;
+        if other == OtherSlot::NotErased {
+            write_slot(&mut self.key_file, 1 - keys.slot(), &[0; KEY_SLOT_STRIDE]);
+        }
+        let recovered = recover(config, &keys.held(), self.disk.head(), scans)
             .map_err(|error| format!("spool not recovered: {error}"))?;
         for finding in recovered.findings {
             let name = match finding {
@@ -115,9 +123,13 @@ impl Agent {
                 body_bytes_max: (EVENT_BYTES_MAX + 2048).min(BATCH_BODY_BYTES_MAX),
                 events_max: 12,
                 buffer_bytes_max: EVENT_BYTES_MAX,
+                epoch: EpochPolicy {
+                    age_ns: 6_000_000_000,
+                    batches: 4,
+                },
             },
             recovered.spool.head().clone(),
-            self.key.clone(),
+            keys.keyring(),
             self.boot,
             self.clock(now),
         )
@@ -136,6 +148,50 @@ impl Agent {
         let session = AgentSession::new(settings, seen, rng.next(), self.local(now));
         self.shipper = Some(Shipper::new(journal, recovered.spool, session));
         Ok(())
+    }
+
+    /// Replaces the keys when their epoch is over. Now and then the process is killed on the way, anywhere in
+    /// one of the two writes: then `false`, and whoever asked ends it.
+    pub(crate) fn ratchet(&mut self, now: u64, rng: &mut Rng, calm: bool) -> Result<bool, String> {
+        let (boot, local) = (self.boot, self.local(now));
+        let Some(shipper) = &mut self.shipper else {
+            return Ok(true);
+        };
+        if !shipper.journal().ratchet_due(local) {
+            return Ok(true);
+        }
+        let (keys, _) = read_key_file(&self.key_file).map_err(|error| format!("key file: {error}"))?;
+        let held: HeldKeys = *shipper.journal().keys().held();
+        if keys.held() != held {
+            return Err("the key file does not hold the keys in force".into());
+        }
+        let sequence = shipper.spool().head().next_sequence;
+        let began = EpochBegan {
+            sequence,
+            boot,
+            at: local,
+        };
+        let next = keys.successor(seed(rng), began).ok_or("epochs ran out")?;
+        let steps: [(usize, Vec<u8>); 2] = [
+            (next.slot(), next.encode().to_vec()),
+            (keys.slot(), vec![0; KEY_SLOT_STRIDE]),
+        ];
+        let killed =
+            (!calm && rng.next().is_multiple_of(12)).then(|| rng.range(0, 2 * KEY_SLOT_STRIDE as u64));
+        let mut left = killed.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(0));
+        for (slot, bytes) in &steps {
+            let length = left.min(bytes.len());
+            write_slot(&mut self.key_file, *slot, &bytes[..length]);
+            left -= length;
+        }
+        if killed.is_some() {
+            return Ok(false);
+        }
+        shipper
+            .journal()
+            .handle_ratcheted(next.keyring())
+            .map_err(|error| error.to_string())?;
+        Ok(true)
     }
 
     /// The process ends. What the disk was doing is done in part.
@@ -190,4 +246,18 @@ impl Agent {
             .map(|record| record.sequence)
             .collect()
     }
+}
+
+fn seed(rng: &mut Rng) -> Seed {
+    let bytes = rng.bytes32();
+    Seed::filled(|seed| {
+        *seed = bytes;
+        Ok::<(), ()>(())
+    })
+    .unwrap()
+}
+
+fn write_slot(file: &mut [u8], slot: usize, bytes: &[u8]) {
+    let at = slot * KEY_SLOT_STRIDE;
+    file[at..at + bytes.len()].copy_from_slice(bytes);
 }

@@ -75,6 +75,7 @@ fn every_promise_holds_under_every_seed() {
                                 *totals.entry(what).or_default() += count;
                             }
                             *totals.entry("leaves").or_default() += run.held.leaves;
+                            *totals.entry("keys replaced").or_default() += run.held.ratchets;
                             *totals.entry("statements").or_default() += run.held.statements;
                             *totals.entry("events").or_default() += run.held.events;
                             *totals.entry("batches acknowledged").or_default() += run.held.acknowledged;

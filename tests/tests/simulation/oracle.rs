@@ -30,6 +30,7 @@ pub(crate) struct Oracle {
 pub(crate) struct Held {
     pub(crate) leaves: u64,
     pub(crate) statements: u64,
+    pub(crate) ratchets: u64,
     pub(crate) events: u64,
     pub(crate) acknowledged: u64,
     pub(crate) trimmed: u64,
@@ -118,6 +119,7 @@ impl Oracle {
         let mut held = Held {
             leaves: size,
             statements: leaf_of.statements,
+            ratchets: leaf_of.ratchets,
             events: leaf_of.events,
             checkpoints: self.roots.len() as u64,
             ..Held::default()
@@ -163,13 +165,16 @@ struct Chains {
     batches: BTreeMap<(Digest32, u64), u64>,
     events: u64,
     statements: u64,
+    ratchets: u64,
 }
 
 struct ChainState {
     next: u64,
     next_event: u64,
     previous: Digest32,
+    epoch: u64,
     key: Digest32,
+    announced: Digest32,
     until: u64,
     boot: Vec<u8>,
 }
@@ -185,6 +190,7 @@ fn check_chains(
         batches: BTreeMap::new(),
         events: 0,
         statements: 0,
+        ratchets: 0,
     };
     let mut stated = [0; 32];
     let mut events_seen = BTreeSet::new();
@@ -208,13 +214,26 @@ fn check_chains(
             next: 0,
             next_event: 0,
             previous: [0; 32],
+            epoch: 0,
             key,
+            announced: array(header, 80),
             until: 0,
             boot: Vec::new(),
         });
-        if &header[..4] != b"HLBH" || sha(&[b"hostledger/host-id/v1\n", &key]) != host || key != state.key {
+        let (epoch, next_key) = (number(header, 40), array(header, 80));
+        if &header[..4] != b"HLBH" || next_key == [0; 32] || next_key == key {
+            return Err(at("not a header, or one that announces no key"));
+        }
+        let of_host = state.next > 0 || sha(&[b"hostledger/host-id/v1\n", &key]) == host;
+        let succeeds = match epoch.checked_sub(state.epoch) {
+            Some(0) => key == state.key && next_key == state.announced,
+            Some(1) => key == state.announced && state.next > 0,
+            _ => false,
+        };
+        if !of_host || !succeeds {
             return Err(at("not this host's key"));
         }
+        out.ratchets += epoch - state.epoch;
         if number(header, 112) != state.next {
             return Err(at("sequence is not gapless"));
         }
@@ -237,7 +256,9 @@ fn check_chains(
             next: state.next + 1,
             next_event: state.next_event + count,
             previous: sha(&[header]),
+            epoch,
             key,
+            announced: next_key,
             until,
             boot: header[232..248].to_vec(),
         };

@@ -66,6 +66,11 @@ impl Shipper {
         self.journal.offer(event, now, cause)
     }
 
+    /// The journal, to replace its keys.
+    pub(crate) fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
+    }
+
     /// Whether a batch is due: drain the sensors, then call [`Self::seal`].
     #[must_use]
     pub(crate) fn seal_due(&self, now: BootNanos) -> bool {

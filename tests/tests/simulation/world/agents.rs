@@ -38,6 +38,14 @@ impl World {
             let Some(shipper) = &mut agent.shipper else {
                 return Ok(());
             };
+            if shipper.journal().ratchet_due(local) {
+                if !agent.ratchet(now, &mut self.rng, self.calm)? {
+                    self.count("killed while keys were replaced");
+                    let power = self.rng.next().is_multiple_of(2);
+                    return self.agent_down(index, power, true);
+                }
+                continue;
+            }
             if shipper.seal_due(local) {
                 shipper.seal(clock, &[])?;
             }

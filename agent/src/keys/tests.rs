@@ -1,0 +1,110 @@
+//! What each step of a replacement leaves on the disk.
+
+use common::{
+    ids::{BootId, BootNanos, KeyEpoch, Sequence},
+    keyring::Seed,
+};
+
+use super::*;
+
+fn seed(byte: u8) -> Seed {
+    Seed::filled(|seed| {
+        *seed = [byte; 32];
+        Ok::<(), ()>(())
+    })
+    .unwrap()
+}
+
+fn began(sequence: u64) -> EpochBegan {
+    EpochBegan {
+        sequence: Sequence(sequence),
+        boot: BootId([1; 16]),
+        at: BootNanos(7),
+    }
+}
+
+fn store() -> (tempfile::TempDir, KeyStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = KeyStore::at(dir.path().join("signing.keys"));
+    let record = KeyRecord::first(seed(1), seed(2), BootId([1; 16]), BootNanos(1));
+    store.create(&record).unwrap();
+    (dir, store)
+}
+
+#[test]
+fn keys_follow_one_another_and_the_old_bytes_are_overwritten() {
+    let (dir, store) = store();
+    let mut ring = store.open().unwrap();
+    let mut gone: Vec<[u8; 32]> = Vec::new();
+    for epoch in 1..6_u64 {
+        let bytes = std::fs::read(&store.path).unwrap();
+        let at = usize::from(epoch % 2 == 1) * KEY_SLOT_STRIDE;
+        gone.push(bytes[at + 56..at + 88].try_into().unwrap());
+        let next = store.ratchet(ring.held(), began(epoch)).unwrap();
+        assert_eq!(next.held().key, ring.held().next);
+        assert_eq!(next.held().previous, Some(ring.held().key));
+        assert_eq!(next.held().epoch, KeyEpoch(epoch));
+        ring = store.open().unwrap();
+        assert_eq!(ring.held(), next.held());
+        let bytes = std::fs::read(&store.path).unwrap();
+        assert_eq!(bytes.len(), KEY_FILE_BYTES);
+        for old in &gone {
+            assert!(!bytes.windows(32).any(|window| window == old));
+        }
+    }
+    assert_eq!(gone[0], [1; 32], "the search looks at private keys");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    let mode = std::fs::metadata(&store.path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+}
+
+/// Killed between the two steps: both pairs lie there. The next start goes on with the new one, and the old
+/// private key is gone before anything can be signed.
+#[test]
+fn a_start_finishes_the_erasure_that_a_kill_cut_short() {
+    let (_dir, store) = store();
+    let (old, _) = store.read().unwrap();
+    let next = old.successor(seed(3), began(9)).unwrap();
+    store.write(next.slot(), &next.encode()).unwrap();
+    let has_old = || {
+        std::fs::read(&store.path)
+            .unwrap()
+            .windows(32)
+            .any(|window| window == [1; 32])
+    };
+    assert!(has_old());
+    assert_eq!(store.open().unwrap().held(), &next.held());
+    assert!(!has_old());
+}
+
+/// Killed within the first step: the new pair is torn, and nothing announced it.
+#[test]
+fn a_torn_first_step_changes_nothing() {
+    let (_dir, store) = store();
+    let (old, _) = store.read().unwrap();
+    let next = old.successor(seed(3), began(9)).unwrap();
+    let mut torn = next.encode();
+    torn[150..].zeroize();
+    store.write(next.slot(), &torn).unwrap();
+    assert_eq!(store.open().unwrap().held(), &old.held());
+    assert_eq!(store.read().unwrap().1, OtherSlot::Erased);
+}
+
+#[test]
+fn a_file_that_was_swapped_or_taken_away_is_not_replaced() {
+    let (_dir, store) = store();
+    let ring = store.open().unwrap();
+    let other = KeyRecord::first(seed(8), seed(9), BootId([1; 16]), BootNanos(1));
+    store.create(&other).unwrap();
+    assert!(matches!(
+        store.ratchet(ring.held(), began(1)),
+        Err(IdentityError::Replaced(_))
+    ));
+    std::fs::write(&store.path, b"short").unwrap();
+    assert!(matches!(store.open(), Err(IdentityError::Keys { .. })));
+    std::fs::remove_file(&store.path).unwrap();
+    assert!(matches!(
+        store.ratchet(ring.held(), began(1)),
+        Err(IdentityError::Missing(_))
+    ));
+}
