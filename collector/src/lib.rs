@@ -23,6 +23,7 @@ pub mod query;
 pub mod reasons;
 pub mod register;
 pub mod registry;
+pub mod retention;
 pub mod service;
 pub mod stop;
 pub mod witness;

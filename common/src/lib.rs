@@ -42,6 +42,8 @@ pub mod proof;
 #[cfg(feature = "full")]
 pub mod receipt;
 #[cfg(feature = "full")]
+pub mod retention;
+#[cfg(feature = "full")]
 pub mod sequencer;
 #[cfg(feature = "full")]
 pub mod session;

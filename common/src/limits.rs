@@ -34,6 +34,13 @@ pub const SEGMENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Longest name or reason in a statement of the collector, bytes.
 pub const STATEMENT_TEXT_BYTES_MAX: usize = 512;
 
+/// Most ranges of leaves in one prune certificate; more become several certificates.
+pub const PRUNE_RANGES_MAX: usize = 4096;
+/// Most hosts that one prune certificate lists; the ranges have the word.
+pub const PRUNE_HOSTS_MAX: usize = 128;
+/// Most legal holds in force at a time.
+pub const HOLDS_MAX: usize = 256;
+
 /// Longest UDP payload tried between agent and collector, bytes: a jumbo frame of 9,000 less IPv6 and UDP
 /// headers. Path discovery finds what the network really carries; on loopback it saves most of the packets.
 pub const DATAGRAM_BYTES_MAX: u16 = 8_952;
@@ -54,6 +61,16 @@ const _: () = {
     assert!(
         crate::statement::STATEMENT_FIXED_BYTES + 32 + 2 * (2 + HEADER_BYTES_MAX) <= ENTRY_BYTES_MAX,
         "a statement with two headers must fit a ledger entry"
+    );
+    assert!(
+        crate::statement::STATEMENT_FIXED_BYTES
+            + (2 + STATEMENT_TEXT_BYTES_MAX)
+            + 16
+            + (2 + 8 * HOLDS_MAX)
+            + (4 + 2 + 64 * PRUNE_HOSTS_MAX)
+            + (2 + 12 * PRUNE_RANGES_MAX)
+            <= ENTRY_BYTES_MAX,
+        "a full prune certificate must fit a ledger entry"
     );
     assert!(
         EVENT_BYTES_MAX + 4 + 4 + 8 <= BATCH_BODY_BYTES_MAX,

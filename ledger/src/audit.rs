@@ -7,6 +7,7 @@
 //! What `hostledger verify` and `hostledger-collector verify` share.
 
 mod chains;
+mod pruned;
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +22,12 @@ use common::{
     statement::{Said, UnverifiedStatement, VerifiedStatement},
 };
 
-use self::chains::{Chains, Checked, Link};
+use self::{
+    chains::{Chains, Checked, Link},
+    pruned::Pruned,
+};
 use crate::{
-    fsck::{self, Options, Report},
+    fsck::{self, Checks, Options, Report},
     storage::Storage,
 };
 
@@ -36,6 +40,8 @@ pub struct Audit {
     pub hosts: BTreeMap<HostId, ChainSummary>,
     /// Statements of the collector.
     pub statements: u64,
+    /// Bodies that were pruned, each named by a certificate unless a fault says otherwise.
+    pub pruned: u64,
 }
 
 /// One host's chain in the ledger.
@@ -53,20 +59,43 @@ pub struct ChainSummary {
 pub fn run(storage: &dyn Storage, options: &Options<'_>) -> Audit {
     let key = fsck::key_of(storage, options);
     let waiting = Mutex::new(Vec::new());
+    let pruned = Mutex::new(Pruned::default());
     let mut chains = Chains::default();
+    let keep = |leaf, checked| {
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push((leaf, checked));
+    };
+    let check_entry = |leaf, entry: &[u8], body: &[u8]| {
+        let checked = match UnverifiedEntry::parse(entry).map_err(|bad| bad.to_string())? {
+            UnverifiedEntry::Batch(header) => Checked::Batch(check_batch(leaf, header, Some(body))?),
+            UnverifiedEntry::Statement(statement) => {
+                let statement = check_statement(statement, body, key.as_ref())?;
+                if let Said::Prune(certificate) = &statement.fields().said {
+                    let mut pruned = pruned.lock().unwrap_or_else(PoisonError::into_inner);
+                    pruned.certificate(statement.fields().number, certificate);
+                }
+                Checked::Statement(Box::new(statement))
+            }
+        };
+        keep(leaf, checked);
+        Ok(())
+    };
+    let check_pruned = |leaf, entry: &[u8], by| {
+        let UnverifiedEntry::Batch(header) = UnverifiedEntry::parse(entry).map_err(|bad| bad.to_string())?
+        else {
+            return Err("a statement has no body that could be pruned".to_owned());
+        };
+        keep(leaf, Checked::Batch(check_batch(leaf, header, None)?));
+        let mut pruned = pruned.lock().unwrap_or_else(PoisonError::into_inner);
+        pruned.gone(leaf, by);
+        Ok(())
+    };
     let mut report = fsck::run_in_order(
         storage,
         options,
-        &|leaf, entry, body| {
-            let checked = match UnverifiedEntry::parse(entry).map_err(|bad| bad.to_string())? {
-                UnverifiedEntry::Batch(header) => Checked::Batch(check_batch(leaf, header, body)?),
-                UnverifiedEntry::Statement(statement) => {
-                    Checked::Statement(Box::new(check_statement(statement, body, key.as_ref())?))
-                }
-            };
-            let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.push((leaf, checked));
-            Ok(())
+        Checks {
+            entry: &check_entry,
+            pruned: &check_pruned,
         },
         &mut |through, report| {
             let mut ready = {
@@ -84,10 +113,13 @@ pub fn run(storage: &dyn Storage, options: &Options<'_>) -> Audit {
     let mut rest = waiting.into_inner().unwrap_or_else(PoisonError::into_inner);
     chains.follow(&mut rest, &mut report);
     let (hosts, statements) = chains.finish();
+    let pruned = pruned.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let pruned = pruned.finish(&mut report);
     Audit {
         report,
         hosts,
         statements,
+        pruned,
     }
 }
 
@@ -117,12 +149,12 @@ fn check_statement(
     Ok(verified)
 }
 
-/// Checks one batch by itself and names what is wrong down to the event.
-fn check_batch(leaf: LeafIndex, parsed: UnverifiedHeader, body: &[u8]) -> Result<Link, String> {
+/// Checks one batch by itself, with its body where that is there, and names what is wrong down to the event.
+fn check_batch(leaf: LeafIndex, parsed: UnverifiedHeader, body: Option<&[u8]>) -> Result<Link, String> {
     let (host, sequence) = (parsed.claimed().host, parsed.claimed().sequence);
     let signed = SignedHeader::check(parsed).map_err(|fault| fault.to_string())?;
     let fields = signed.fields();
-    let checked = signed.check_body(body).map(|_| ());
+    let checked = body.map_or(Ok(()), |body| signed.check_body(body).map(|_| ()));
     if let Err(fault) = checked {
         let event = match &fault {
             BodyFault::Damaged(Damage::Event { event } | Damage::Tag { event })

@@ -13,11 +13,11 @@ mod walk;
 
 pub use report::{Cause, Counts, Fault, Progress, Report};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::{
     checkpoint::{self, Checkpoint},
-    ids::LeafIndex,
+    ids::{LeafIndex, StatementNumber},
     limits::NOTE_BYTES_MAX,
     note::{UnverifiedNote, VerifierKey},
     tile::TilePath,
@@ -25,6 +25,8 @@ use common::{
 
 use crate::{
     group::parse_group_path,
+    kept::{kept_path, parse_kept_path},
+    prune::PRUNING,
     reader::checkpoint_path,
     recovery::VERIFIER_KEY,
     storage::{Storage, StorageError},
@@ -34,6 +36,19 @@ use crate::{
 /// Checks one header and its body against each other and the header's own signature, which only the caller
 /// can read. The error says what is wrong, down to the event.
 pub type CheckEntry<'a> = &'a (dyn Fn(LeafIndex, &[u8], &[u8]) -> Result<(), String> + Sync);
+
+/// Judges the header of a batch whose body is gone by the certificate that is named for it. The error says why that
+/// is no excuse.
+pub type CheckPruned<'a> = &'a (dyn Fn(LeafIndex, &[u8], StatementNumber) -> Result<(), String> + Sync);
+
+/// What only the caller can judge.
+#[derive(Clone, Copy)]
+pub struct Checks<'a> {
+    /// An entry and its body.
+    pub entry: CheckEntry<'a>,
+    /// An entry whose body is gone.
+    pub pruned: CheckPruned<'a>,
+}
 
 /// How to check.
 #[derive(Clone, Copy, Default)]
@@ -71,7 +86,15 @@ pub type After<'a> = &'a mut (dyn FnMut(LeafIndex, &mut Report) + Send);
 /// Checks the ledger in `storage`. A writer may go on meanwhile: what it adds is left out of the check.
 #[must_use]
 pub fn run(storage: &dyn Storage, options: &Options<'_>, check_entry: CheckEntry<'_>) -> Report {
-    run_in_order(storage, options, check_entry, &mut |_, _| ())
+    let checks = Checks {
+        entry: check_entry,
+        pruned: &|_, _, by| {
+            Err(format!(
+                "its body is gone by statement {by}, which nobody here can read"
+            ))
+        },
+    };
+    run_in_order(storage, options, checks, &mut |_, _| ())
 }
 
 /// [`run`] for a caller who keeps something of each entry and puts it in order: entries are checked in parallel,
@@ -80,7 +103,7 @@ pub fn run(storage: &dyn Storage, options: &Options<'_>, check_entry: CheckEntry
 pub fn run_in_order(
     storage: &dyn Storage,
     options: &Options<'_>,
-    check_entry: CheckEntry<'_>,
+    checks: Checks<'_>,
     after: After<'_>,
 ) -> Report {
     let mut report = Report::default();
@@ -95,15 +118,7 @@ pub fn run_in_order(
             return report;
         }
     };
-    walk::run(
-        storage,
-        inventory,
-        &head,
-        options,
-        check_entry,
-        after,
-        &mut report,
-    );
+    walk::run(storage, inventory, &head, options, checks, after, &mut report);
     report
 }
 
@@ -123,6 +138,7 @@ fn take_inventory(
     report: &mut Report,
 ) -> Inventory {
     let mut inventory = Inventory::default();
+    let mut kept = Vec::new();
     let below_log = |path: &String| path.strip_prefix(LOG).is_some_and(|rest| rest.starts_with('/'));
     for path in log
         .into_iter()
@@ -130,6 +146,16 @@ fn take_inventory(
     {
         if let Some(first) = parse_group_path(&path) {
             inventory.groups.push(first);
+            continue;
+        }
+        if let Some(first) = parse_kept_path(&path) {
+            kept.push(first);
+            continue;
+        }
+        if path == PRUNING {
+            report.note(format!(
+                "{path}: a prune is under way; the next start of the collector finishes it"
+            ));
             continue;
         }
         let tile = path
@@ -164,6 +190,17 @@ fn take_inventory(
                 Cause::Stray,
                 "no ledger has an object of this name",
             ));
+        }
+    }
+    let whole: BTreeSet<LeafIndex> = inventory.groups.iter().copied().collect();
+    for first in kept {
+        if whole.contains(&first) {
+            report.note(format!(
+                "{}: the group it is kept of is still there, and has the word; a prune was interrupted",
+                kept_path(first)
+            ));
+        } else {
+            inventory.groups.push(first);
         }
     }
     inventory.groups.sort_unstable();

@@ -10,6 +10,8 @@ pub mod frontier;
 pub mod fsck;
 pub mod group;
 pub mod index;
+pub mod kept;
+pub mod prune;
 pub mod reader;
 pub mod recovery;
 pub mod split;

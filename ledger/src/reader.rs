@@ -11,7 +11,7 @@ use std::{
 
 use common::{
     checkpoint::Checkpoint,
-    ids::{Hash, HostId, LeafIndex, Sequence},
+    ids::{Hash, HostId, LeafIndex, Sequence, StatementNumber},
     merkle::{
         ProofError, consistency_proof_from, inclusion_proof_from, leaf_hash, root_from, verify_consistency,
         verify_inclusion,
@@ -23,7 +23,8 @@ use common::{
 
 use crate::{
     group::{Place, group_path},
-    index::{BatchRecord, Damaged, Describe, Index, IndexNews, Tell},
+    index::{BatchRecord, Damaged, Describe, Index, IndexNews, Location, Tell},
+    kept::{Kept, kept_path},
     recovery::{head_with, rebuild},
     storage::{Storage, StorageError},
     tiles::{BUNDLE_BYTES_MAX, LOG, TILE_BYTES_MAX, TileError, TileStore, object_path},
@@ -78,6 +79,14 @@ pub enum ReadError {
     Missing {
         /// The object.
         path: String,
+    },
+    /// The body was removed on purpose: unknown for ever, and no fault.
+    #[error("the body of leaf {leaf} was pruned; statement {certificate} of the collector says when and why")]
+    Pruned {
+        /// The leaf.
+        leaf: LeafIndex,
+        /// The statement that certifies it.
+        certificate: StatementNumber,
     },
     /// The stored bytes are not those that were committed.
     #[error("{what} of leaf {leaf} in {path} has rotted; run `hostledger verify`")]
@@ -149,6 +158,22 @@ impl Shared {
     }
 }
 
+/// Part of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Header,
+    Body,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Body => "body",
+        }
+    }
+}
+
 /// A view of a ledger that follows its growth.
 #[derive(Debug, Clone)]
 pub struct Reader {
@@ -204,27 +229,19 @@ impl Reader {
         let tile = leaf.0 / u64::from(TILE_WIDTH);
         let tile = TilePath::in_tree(Kind::Hashes(0), tile, size)
             .filter(|tile| leaf.0 % u64::from(TILE_WIDTH) < u64::from(tile.width));
-        self.checked(
-            leaf,
-            "header",
-            |place| place.header.clone(),
-            |header, _| {
-                let Some(tile) = tile else { return Ok(true) };
-                let at = usize::from((leaf.0 % u64::from(TILE_WIDTH)).to_le_bytes()[0]);
-                Ok(self.shared.tiles.hashes(tile)?.get(at) == Some(&leaf_hash(header)))
-            },
-        )
+        self.checked(leaf, Part::Header, |header, _| {
+            let Some(tile) = tile else { return Ok(true) };
+            let at = usize::from((leaf.0 % u64::from(TILE_WIDTH)).to_le_bytes()[0]);
+            Ok(self.shared.tiles.hashes(tile)?.get(at) == Some(&leaf_hash(header)))
+        })
     }
 
     /// The body beside `leaf`, compared with its checksum. Whether it is what the header commits to is for
     /// the caller to check.
     pub fn body(&self, leaf: LeafIndex) -> Result<Vec<u8>, ReadError> {
-        self.checked(
-            leaf,
-            "body",
-            |place| place.body.clone(),
-            |body, place| Ok(crc32fast::hash(body) == place.body_crc),
-        )
+        self.checked(leaf, Part::Body, |body, place| {
+            Ok(crc32fast::hash(body) == place.body_crc)
+        })
     }
 
     /// The proof that `leaf` stands under the latest checkpoint.
@@ -307,8 +324,7 @@ impl Reader {
     fn checked(
         &self,
         leaf: LeafIndex,
-        what: &'static str,
-        part: impl Fn(&Place) -> Range<u32>,
+        part: Part,
         fits: impl Fn(&[u8], &Place) -> Result<bool, ReadError>,
     ) -> Result<Vec<u8>, ReadError> {
         let mut again = false;
@@ -318,17 +334,16 @@ impl Reader {
                 leaf,
                 leaves: self.leaves(),
             })?;
-            let path = group_path(location.group);
-            let range = part(&location.place);
-            let length = (range.end - range.start) as usize;
-            let read = self
-                .shared
-                .storage
-                .read_range(&path, u64::from(range.start), length)?;
-            let fault = match read {
-                Some(bytes) if fits(&bytes, &location.place)? => return Ok(bytes),
-                Some(_) => ReadError::Rotten { what, leaf, path },
-                None => ReadError::Missing { path },
+            let fault = match self.part(leaf, &location, part)? {
+                Some((_, bytes)) if fits(&bytes, &location.place)? => return Ok(bytes),
+                Some((path, _)) => ReadError::Rotten {
+                    what: part.name(),
+                    leaf,
+                    path,
+                },
+                None => ReadError::Missing {
+                    path: group_path(location.group),
+                },
             };
             let head = head_with(self.shared.storage.as_ref(), leaf)?;
             let misled = head.is_some_and(|head| {
@@ -341,6 +356,61 @@ impl Reader {
             self.heal(seen, &format!("leaf {leaf} is not where it says"))?;
             again = true;
         }
+    }
+
+    /// Part of an entry, from its group or from what is kept of that, with the object's path; `None` where neither
+    /// is there. Headers lie at the same place in both.
+    fn part(
+        &self,
+        leaf: LeafIndex,
+        location: &Location,
+        part: Part,
+    ) -> Result<Option<(String, Vec<u8>)>, ReadError> {
+        let storage = self.shared.storage.as_ref();
+        let read = |path: String, range: &Range<u32>| {
+            let found = storage.read_range(&path, u64::from(range.start), range.len())?;
+            Ok(found.map(|bytes| (path, bytes)))
+        };
+        let range = match part {
+            Part::Header => &location.place.header,
+            Part::Body => &location.place.body,
+        };
+        if let Some(found) = read(group_path(location.group), range)? {
+            return Ok(Some(found));
+        }
+        let path = kept_path(location.group);
+        if part == Part::Header {
+            return read(path, range);
+        }
+        let Some(kept) = Kept::read(storage, location.group)? else {
+            return Ok(None);
+        };
+        let rotten = || ReadError::Rotten {
+            what: part.name(),
+            leaf,
+            path: path.clone(),
+        };
+        let kept = kept.map_err(|_| rotten())?;
+        let entry = usize::try_from(leaf.0 - location.group.0).unwrap_or(usize::MAX);
+        match (kept.gone.get(entry), kept.bodies.get(entry)) {
+            (Some(Some(certificate)), _) => Err(ReadError::Pruned {
+                leaf,
+                certificate: *certificate,
+            }),
+            (Some(None), Some(range)) => read(path, range),
+            _ => Err(rotten()),
+        }
+    }
+
+    /// First leaf of the group that holds `leaf`; held against the group there by whoever reads it.
+    pub(crate) fn group_of(&self, leaf: LeafIndex) -> Result<LeafIndex, ReadError> {
+        let (_, location) = self.indexed(|index| index.location(leaf))?;
+        let leaves = self.leaves();
+        Ok(location.ok_or(ReadError::NoSuchLeaf { leaf, leaves })?.group)
+    }
+
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        self.shared.storage.as_ref()
     }
 
     /// What the index says of a batch, held against the header there.

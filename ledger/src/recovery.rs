@@ -21,7 +21,10 @@ use common::{
 };
 
 use self::{load::load, read::resume};
-pub(crate) use self::{load::rebuild, read::head_with};
+pub(crate) use self::{
+    load::rebuild,
+    read::{head_with, start_of},
+};
 use crate::{
     frontier::Frontier,
     group::{GROUPS, GroupFault, group_path},

@@ -54,10 +54,37 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Removes an object if it is there. Not durable on return: a crash may bring it back.
     fn remove(&self, path: &str) -> Result<(), StorageError>;
 
+    /// Removes an object if it is there, durable on return: nothing brings it back.
+    fn remove_durably(&self, path: &str) -> Result<(), StorageError>;
+
+    /// What an object takes, or everything below a directory (`""` for all), directories included; nothing
+    /// where there is none of that name.
+    fn usage(&self, path: &str) -> Result<Usage, StorageError>;
+
     /// A whole object, refused beyond `length_max` bytes; `None` when there is none.
     fn read(&self, path: &str, length_max: u64) -> Result<Option<Vec<u8>>, StorageError> {
         let mut bytes = Vec::new();
         Ok(self.read_into(path, length_max, &mut bytes)?.then_some(bytes))
+    }
+}
+
+/// Room taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Bytes by length, as `du --apparent-size` adds them up.
+    pub apparent: u64,
+    /// Bytes of blocks on the disk, as `du` adds them up.
+    pub disk: u64,
+}
+
+impl Usage {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            apparent: self.apparent + other.apparent,
+            disk: self.disk + other.disk,
+        }
     }
 }
 

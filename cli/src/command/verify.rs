@@ -138,6 +138,9 @@ fn as_lines(found: &Audit, sound: bool, key_given: bool, world: &mut World<'_>) 
         found.hosts.values().map(|chain| chain.events).sum::<u64>()
     )?;
     writeln!(out, "statements  {} of the collector", found.statements)?;
+    if found.pruned > 0 {
+        writeln!(out, "pruned      {} bodies, by certificates", found.pruned)?;
+    }
     if !key_given {
         writeln!(
             out,
@@ -169,6 +172,7 @@ fn as_json(found: &Audit, sound: bool, output: Output, world: &mut World<'_>) ->
             "leaves": report.counts.leaves, "groups": report.counts.groups,
             "resources": report.counts.resources, "bytes": report.counts.bytes,
             "statements": found.statements,
+            "pruned": found.pruned,
             "hosts": found.hosts.iter().map(|(host, chain)| json!({
                 "host": host, "batches": chain.batches, "events": chain.events,
             })).collect::<Vec<_>>(),

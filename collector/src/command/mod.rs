@@ -4,8 +4,10 @@
 //! configuration). Refuses to hold logic: each subcommand calls the library.
 
 mod enrol;
+mod hold;
 mod host;
 mod init;
+mod prune;
 mod run;
 mod settings;
 mod status;
@@ -22,7 +24,12 @@ use std::{
 use clap::{Parser, Subcommand};
 use common::ids::WallNanos;
 
-use crate::{config::ConfigError, layout::Layout, witness::BadSettings};
+use crate::{
+    config::{self, Config, ConfigError},
+    layout::Layout,
+    retention::Retention,
+    witness::BadSettings,
+};
 
 /// Exit code for a failure.
 const FAILURE: u8 = 1;
@@ -52,6 +59,18 @@ impl Dir {
     }
 }
 
+/// A stopped collector's ledger. What is said there is published at once, which nobody may do past the witnesses.
+fn open_retention(dir: &Dir) -> anyhow::Result<Retention> {
+    let layout = dir.layout();
+    let config = Config::load(&layout.config(), std::env::vars(), &config::Raw::default())?;
+    if config.witnesses.is_some() {
+        anyhow::bail!(
+            "this collector's checkpoints wait for witnesses, and prune and hold cannot ask them yet; nothing was done"
+        );
+    }
+    Ok(Retention::open(&layout)?)
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Make a new collector: authority, server certificate, ledger key, configuration.
@@ -67,6 +86,10 @@ enum Command {
     /// Check every byte of a ledger, offline; exit code 4 when it is not sound.
     #[command(visible_alias = "fsck")]
     Verify(verify::Verify),
+    /// Remove the bodies of old batches, on a stopped collector; headers, proofs and receipts stay.
+    Prune(prune::Prune),
+    /// Legal holds: what no retention policy may remove.
+    Hold(hold::HoldCommand),
     /// Be a witness of other ledgers: cosign their checkpoints over HTTP (C2SP tlog-witness).
     Witness(witness::Witness),
 }
@@ -85,6 +108,8 @@ impl Cli {
             Command::Run(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Verify(command) => command.run(),
+            Command::Prune(command) => command.run(),
+            Command::Hold(command) => command.run(),
             Command::Witness(command) => command.run(),
         };
         outcome.unwrap_or_else(|error| {

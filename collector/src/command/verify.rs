@@ -118,6 +118,7 @@ fn to_json(audit: &Audit) -> serde_json::Value {
         "bytes": report.counts.bytes,
         "hosts": hosts,
         "statements": audit.statements,
+        "pruned": audit.pruned,
         "faults": faults,
         "faults_dropped": report.faults_dropped,
         "notes": report.notes,
@@ -148,6 +149,9 @@ fn to_text(audit: &Audit) -> String {
         ));
     }
     lines.push(format!("statements of the collector: {}", audit.statements));
+    if audit.pruned > 0 {
+        lines.push(format!("bodies pruned, by certificates: {}", audit.pruned));
+    }
     let counts = &report.counts;
     lines.push(format!(
         "{}: {} leaves in {} groups, {} tiles and bundles, {} bytes checked",

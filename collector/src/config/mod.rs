@@ -6,6 +6,8 @@
 
 mod parse;
 
+pub(crate) use self::parse::duration;
+
 use std::{
     collections::BTreeMap,
     fmt,

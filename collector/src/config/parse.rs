@@ -98,7 +98,7 @@ impl<'a, D: Fn(&str, &Origin) -> String> Values<'a, D> {
 }
 
 /// A whole number with a unit: `ms`, `s`, `m`, `h` or `d`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().ok()?;

@@ -15,7 +15,8 @@ use common::{
 };
 use ledger::{
     ChainEndError, EntryFacts, IndexNews, Ledger, Local, OpenError, PublishError, ReadError, Reader,
-    Recovered, last_header,
+    Recovered, StorageError, last_header,
+    prune::{self, PruneError},
     storage::{OpenLocalError, ProbeError, probe},
 };
 
@@ -82,6 +83,9 @@ pub enum RecoverError {
     /// A stored statement does not verify: the ledger was altered.
     #[error("last statement: {0}")]
     Statements(#[from] StatementFault),
+    /// An interrupted prune cannot be finished, and nobody knows what the disk did.
+    #[error("prune: {0}")]
+    Prune(PruneError),
     /// A host's chain cannot be taken up.
     #[error("ledger cannot be continued: {0}")]
     Chain(#[from] ChainEndError),
@@ -147,6 +151,15 @@ pub fn recover(layout: &Layout, ask_witnesses: bool) -> Result<Recovery, Recover
             }
             Err(fatal) => return Err(fatal.into()),
         }
+    }
+    match prune::finish(&ledger) {
+        Ok(None) => {}
+        Ok(Some(report)) => tracing::warn!(bodies = report.bodies(), "finished an interrupted prune"),
+        Err(error @ PruneError::Storage(StorageError::Unknown { .. })) => {
+            return Err(RecoverError::Prune(error));
+        }
+        // Some bodies are there that a certificate names: no reason to turn agents away.
+        Err(error) => tracing::error!(%error, "an interrupted prune is still unfinished"),
     }
     let reader = ledger.reader();
     let unpublished = (reader.published().checkpoint.size..reader.leaves())

@@ -95,6 +95,11 @@ impl Chain {
             losses: 0,
             loss_not_before: BootNanos(u64::MAX),
         };
+        if body.is_none() && fields.event_count > 0 {
+            // Nobody can say any more when its events were: as late as may be, so that no state that holds them is
+            // taken for an earlier one.
+            record.latest_event = record.latest_event.max(span.until_wall);
+        }
         for bytes in body.map(BodyView::events).unwrap_or_default() {
             if let Ok(envelope) = Envelope::parse(bytes) {
                 self.note_event(&mut record, &envelope, bytes);

@@ -1,6 +1,9 @@
 //! What the projection needs of a ledger, so that tests can hand it one made by hand.
 
-use common::{ids::LeafIndex, receipt::Receipt};
+use common::{
+    ids::{LeafIndex, StatementNumber},
+    receipt::Receipt,
+};
 use ledger::Reader;
 
 /// Why an entry could not be read. The disk, or whoever altered what is on it.
@@ -11,6 +14,8 @@ pub struct EntryError {
     pub leaf: LeafIndex,
     /// Why.
     pub cause: String,
+    /// The statement by which the body was pruned, where that is why.
+    pub pruned: Option<StatementNumber>,
 }
 
 /// A ledger, as readers see it. Blocking.
@@ -59,5 +64,9 @@ fn named(leaf: LeafIndex, error: &ledger::ReadError) -> EntryError {
     EntryError {
         leaf,
         cause: error.to_string(),
+        pruned: match error {
+            ledger::ReadError::Pruned { certificate, .. } => Some(*certificate),
+            _ => None,
+        },
     }
 }

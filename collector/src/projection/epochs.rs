@@ -42,7 +42,11 @@ impl Projection {
         if epoch <= known {
             return Ok(());
         }
-        let fault = |cause: String| EntryError { leaf: last, cause };
+        let fault = |cause: String| EntryError {
+            leaf: last,
+            cause,
+            pruned: None,
+        };
         let before =
             UnverifiedHeader::parse(&self.entries.header(last)?).map_err(|bad| fault(bad.to_string()))?;
         let before = SignedHeader::check(before).map_err(|bad| fault(bad.to_string()))?;

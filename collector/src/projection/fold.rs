@@ -87,6 +87,17 @@ impl Projection {
     /// # Errors
     /// Nothing is answered from bytes that do not verify.
     pub fn state_at(&self, host: &HostId, cut: &Cut, decides: &Span) -> Result<Folded, StateError> {
+        let state = self.folded(host, cut, decides)?;
+        let (header, _) = verified(self, decides.leaf)?;
+        Ok(Folded {
+            state,
+            header: header.fields().clone(),
+            later: self.later_losses(host, cut)?,
+        })
+    }
+
+    /// The nearest snapshot and what follows it up to the cut.
+    pub(super) fn folded(&self, host: &HostId, cut: &Cut, decides: &Span) -> Result<State, StateError> {
         let (mut at, mut state) = self.snapshot_before(host, cut);
         let mut taken = state.next_event().0;
         // A snapshot stands between batches, so the last record before it may still say when the run ended.
@@ -106,12 +117,7 @@ impl Projection {
                 }
             }
         }
-        let (header, _) = verified(self, decides.leaf)?;
-        Ok(Folded {
-            state,
-            header: header.fields().clone(),
-            later: self.later_losses(host, cut)?,
-        })
+        Ok(state)
     }
 
     /// Folds a batch, leaving out what happened after the cut.

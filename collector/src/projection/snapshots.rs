@@ -11,7 +11,7 @@ use std::{
 use common::{
     answer::Span,
     fold::State,
-    ids::{EventIndex, Hash, HostId},
+    ids::{EventIndex, Hash, HostId, WallNanos},
 };
 
 use super::{Cut, Projection, StateError};
@@ -79,11 +79,46 @@ impl Projection {
             // power cut tears nevertheless is refused by its root.
             let partial = directory.join(format!("{name}.partial-{}", std::process::id()));
             fs::write(&partial, bytes)?;
+            // Once the bodies are pruned that it was folded from, nothing else can tell.
+            fs::File::open(&partial)?.sync_all()?;
             fs::rename(&partial, directory.join(&name))
         });
         if let Err(error) = written {
             tracing::warn!(host = %state.host(), %error, "state snapshot not kept; queries of old instants stay slow");
         }
+    }
+
+    /// Folds a host's first `batches` batches and keeps their state, so that it can be told when their bodies are
+    /// gone; `false` where the disk would not keep it.
+    ///
+    /// # Errors
+    /// They cannot be read or folded.
+    pub fn keep_state(&self, host: &HostId, batches: usize) -> Result<bool, StateError> {
+        let kept = || self.listed(host).iter().any(|(found, _)| *found == batches);
+        let Some(last) = batches
+            .checked_sub(1)
+            .and_then(|at| self.records(host, at, batches).pop())
+        else {
+            return Ok(true);
+        };
+        if kept() {
+            return Ok(true);
+        }
+        let cut = Cut {
+            at: WallNanos(u64::MAX),
+            begun: Some(last.span),
+            next: None,
+            end: batches,
+            segment: u32::MAX,
+            set_back_until: None,
+            in_flight_ns: None,
+        };
+        let state = self.folded(host, &cut, &last.span)?;
+        self.save_snapshot(&state, batches, &last.span);
+        if let Some(directory) = self.host_directory(host).filter(|_| kept()) {
+            return Ok(fs::File::open(directory).and_then(|at| at.sync_all()).is_ok());
+        }
+        Ok(false)
     }
 
     fn host_directory(&self, host: &HostId) -> Option<PathBuf> {

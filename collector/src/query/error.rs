@@ -35,9 +35,12 @@ pub enum QueryError {
         /// What is too much.
         cause: String,
     },
+    /// What would tell was pruned. Whoever set the retention policy.
+    #[error("unknown because pruned: {0}")]
+    Pruned(EntryError),
     /// The ledger cannot be read, or holds what nobody signed. The operator.
     #[error("the ledger on the collector's disk cannot be used: {0}")]
-    Ledger(#[from] StateError),
+    Ledger(StateError),
     /// We are. Please report it.
     #[error("internal fault: {0}")]
     Internal(String),
@@ -45,7 +48,16 @@ pub enum QueryError {
 
 impl From<EntryError> for QueryError {
     fn from(error: EntryError) -> Self {
-        Self::Ledger(StateError::Entry(error))
+        StateError::Entry(error).into()
+    }
+}
+
+impl From<StateError> for QueryError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Entry(entry) if entry.pruned.is_some() => Self::Pruned(entry),
+            other => Self::Ledger(other),
+        }
     }
 }
 
@@ -57,6 +69,7 @@ impl QueryError {
             Self::BadRequest { .. } | Self::TooMuch { .. } => 400,
             Self::NoSuchHost(_) | Self::NotFound(_) => 404,
             Self::Ambiguous { .. } => 409,
+            Self::Pruned(_) => 410,
             Self::Ledger(_) | Self::Internal(_) => 500,
         }
     }
@@ -72,6 +85,9 @@ impl QueryError {
                 Self::Ambiguous { .. } => "give more digits of the id".into(),
                 Self::NotFound(_) => "see `hostledger status` for what the ledger holds".into(),
                 Self::TooMuch { .. } => "narrow the time range or name a host".into(),
+                Self::Pruned(_) => {
+                    "ask for what is kept; headers and receipts of it still prove that it was there".into()
+                }
                 Self::Ledger(_) => {
                     "run `hostledger verify --ledger` on the collector's ledger directory".into()
                 }

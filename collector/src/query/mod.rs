@@ -21,11 +21,12 @@ use common::{
         watched,
     },
     event::Kind,
-    ids::{HostId, WallNanos},
+    ids::{HostId, StatementNumber, WallNanos},
+    statement::{Said, StatementFields, UnverifiedStatement},
 };
 
 pub use self::{error::QueryError, filter::Filter, statements::StatementFilter};
-use crate::projection::{Cut, Folded, Projection};
+use crate::projection::{Cut, EntryError, Folded, Projection, StateError};
 
 /// Most rows of a page.
 pub const ROWS_MAX: usize = 10_000;
@@ -99,18 +100,46 @@ impl Query {
                     .statements(|statements| statements.silence_after(host, begun.sequence))
             }))),
             (Ok(()), None) => Err(Unknown::NoBatches),
-            (Ok(()), Some(decides)) => {
-                let folded = Box::new(self.projection.state_at(host, &cut, &decides)?);
-                match self.lacks_baseline(&folded, &decides, &cut, kind) {
+            (Ok(()), Some(decides)) => match self.projection.state_at(host, &cut, &decides) {
+                Err(StateError::Entry(EntryError {
+                    pruned: Some(certificate),
+                    ..
+                })) => Err(self.pruned(certificate)?),
+                Err(other) => return Err(other.into()),
+                Ok(folded) => match self.lacks_baseline(&folded, &decides, &cut, kind) {
                     Some(why) => Err(why),
-                    None => Ok((folded, decides)),
-                }
-            }
+                    None => Ok((Box::new(folded), decides)),
+                },
+            },
         };
         Ok(HostAt {
             host: *host,
             cut,
             outcome,
+        })
+    }
+
+    /// What the certificate says of what was pruned.
+    fn pruned(&self, certificate: StatementNumber) -> Result<Unknown, QueryError> {
+        let found = self
+            .projection
+            .statements(|statements| statements.get(certificate).map(|record| record.leaf));
+        let entry = found
+            .map(|leaf| self.projection.entries().header(leaf))
+            .transpose()?;
+        let said = entry.and_then(|entry| UnverifiedStatement::parse(&entry).ok());
+        let (at, policy) = match said.as_ref().map(UnverifiedStatement::claimed) {
+            Some(StatementFields {
+                at,
+                said: Said::Prune(certificate),
+                ..
+            }) => (Some(Moment(*at)), Some(certificate.policy.clone())),
+            _ => (None, None),
+        };
+        Ok(Unknown::Pruned {
+            statement: certificate,
+            at,
+            policy,
         })
     }
 

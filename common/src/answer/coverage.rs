@@ -8,6 +8,7 @@ use super::{Caveat, Moment};
 use crate::{
     batch::{ClockSource, HeaderFields, HeaderFlags},
     ids::{BootId, BootNanos, EventIndex, LeafIndex, Sequence, StatementNumber, WallNanos},
+    text::Text,
 };
 use alloc::vec::Vec;
 
@@ -131,6 +132,15 @@ pub enum Unknown {
         /// The list is complete from then on, where that is known.
         complete: Option<Moment>,
     },
+    /// What would tell was removed by a retention policy.
+    Pruned {
+        /// The collector's statement that certifies it.
+        statement: StatementNumber,
+        /// When that was made, where the statement can be read.
+        at: Option<Moment>,
+        /// By which policy.
+        policy: Option<Text>,
+    },
     /// Nothing is known of it, but what would tell may have been missed.
     MayBeMissed {
         /// Why.
@@ -236,6 +246,20 @@ impl fmt::Display for Unknown {
                 f,
                 "the agent started at {since} and has not listed yet what existed; ask again later"
             ),
+            Self::Pruned {
+                statement,
+                at,
+                policy,
+            } => {
+                write!(
+                    f,
+                    "what would tell was pruned by statement {statement} of the collector"
+                )?;
+                if let (Some(at), Some(policy)) = (at, policy) {
+                    write!(f, " at {at}, policy {policy}")?;
+                }
+                f.write_str("; ask for what is kept")
+            }
             Self::MayBeMissed { caveats } => {
                 f.write_str("no event is about it, but some may be missing: ")?;
                 for (at, caveat) in caveats.iter().enumerate() {

@@ -147,6 +147,9 @@ impl fmt::Display for Said {
                     anomaly.unstated
                 )
             }
+            Self::Prune(certificate) => write!(f, "{certificate}"),
+            Self::Hold(hold) => write!(f, "{hold}"),
+            Self::HoldLifted(lifted) => write!(f, "{lifted}"),
             Self::Other { kind, payload } => write!(
                 f,
                 "statement of {kind}, {} bytes: upgrade to read it",

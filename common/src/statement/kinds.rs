@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::retention::{Hold, HoldLifted, PruneCertificate};
 use crate::{
     batch::UnverifiedHeader,
     ids::{Hash, HostId, Sequence, StatementNumber, WallNanos},
@@ -30,10 +31,14 @@ impl Kind {
     pub const EQUIVOCATION: Self = Self(6);
     /// A host's wall clock contradicts the collector's, or itself.
     pub const CLOCK_ANOMALY: Self = Self(7);
-    /// Reserved: bodies were removed.
+    /// Bodies are removed.
     pub const PRUNE: Self = Self(8);
     /// Reserved: the ledger's key was changed.
     pub const KEY_CHANGE: Self = Self(9);
+    /// Bodies may not be removed.
+    pub const HOLD: Self = Self(10);
+    /// They may again.
+    pub const HOLD_LIFTED: Self = Self(11);
 
     /// Its name in answers and on the command line; `None` for a kind unknown to this build.
     #[must_use]
@@ -55,7 +60,7 @@ impl Kind {
 }
 
 /// Every kind with its name.
-const NAMES: [(Kind, &str); 9] = [
+const NAMES: [(Kind, &str); 11] = [
     (Kind::HOST_ENROLLED, "host_enrolled"),
     (Kind::HOST_ENDED, "host_ended"),
     (Kind::SILENT, "silent"),
@@ -65,6 +70,8 @@ const NAMES: [(Kind, &str); 9] = [
     (Kind::CLOCK_ANOMALY, "clock_anomaly"),
     (Kind::PRUNE, "prune"),
     (Kind::KEY_CHANGE, "key_change"),
+    (Kind::HOLD, "hold"),
+    (Kind::HOLD_LIFTED, "hold_lifted"),
 ];
 
 /// A batch of a host's chain, named so that no other can stand for it.
@@ -136,6 +143,12 @@ pub enum Said {
     Equivocation(Equivocation),
     /// A host's wall clock cannot be right.
     ClockAnomaly(ClockAnomaly),
+    /// Bodies are removed.
+    Prune(PruneCertificate),
+    /// Bodies may not be removed.
+    Hold(Hold),
+    /// They may again.
+    HoldLifted(HoldLifted),
     /// A kind that this build does not know.
     Other {
         /// Its number.
@@ -291,6 +304,9 @@ impl Said {
             Self::Rollback(_) => Kind::ROLLBACK,
             Self::Equivocation(_) => Kind::EQUIVOCATION,
             Self::ClockAnomaly(_) => Kind::CLOCK_ANOMALY,
+            Self::Prune(_) => Kind::PRUNE,
+            Self::Hold(_) => Kind::HOLD,
+            Self::HoldLifted(_) => Kind::HOLD_LIFTED,
             Self::Other { kind, .. } => *kind,
         }
     }
@@ -306,7 +322,8 @@ impl Said {
             Self::Rollback(divergence) => Some(divergence.host),
             Self::Equivocation(equivocation) => Some(equivocation.host),
             Self::ClockAnomaly(anomaly) => Some(anomaly.host),
-            Self::Other { .. } => None,
+            Self::Hold(hold) => hold.host,
+            Self::Prune(_) | Self::HoldLifted(_) | Self::Other { .. } => None,
         }
     }
 }

@@ -12,6 +12,7 @@ mod display;
 mod kinds;
 mod proof;
 mod read;
+mod retention;
 
 pub(crate) use self::bytes::MAGIC;
 pub use self::{
@@ -19,6 +20,7 @@ pub use self::{
     chain::{StatementChain, StatementFault, VerifiedStatement},
     kinds::{BatchPoint, ClockAnomaly, ClockFault, Divergence, Equivocation, EquivocationFault, Kind, Said},
     proof::{ProvenStatement, STATEMENT_PROOF_BYTES_MAX, StatementProof, StatementProofFault, check},
+    retention::{Hold, HoldLifted, LeafRange, PruneCertificate, PrunedHost},
 };
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::{
     BadStatement, BatchPoint, ClockAnomaly, ClockFault, Divergence, Equivocation, STATEMENT_FIXED_BYTES,
     kinds::{Kind, Said},
+    retention,
 };
 use crate::{
     codec::{Reader, Write},
@@ -103,6 +104,9 @@ impl Said {
                 out.put_u64(anomaly.tolerance_ns);
                 out.put_u64(anomaly.unstated);
             }
+            Self::Prune(certificate) => retention::write_certificate(certificate, out)?,
+            Self::Hold(hold) => retention::write_hold(hold, out)?,
+            Self::HoldLifted(lifted) => retention::write_lifted(lifted, out)?,
             Self::Other { kind, payload } => {
                 // Whoever names a kind that is known must say it in its own words.
                 if known(*kind) || payload.len() > ENTRY_BYTES_MAX - STATEMENT_FIXED_BYTES {
@@ -119,7 +123,7 @@ impl Said {
 }
 
 fn known(kind: Kind) -> bool {
-    (Kind::HOST_ENROLLED..=Kind::CLOCK_ANOMALY).contains(&kind)
+    (Kind::HOST_ENROLLED..=Kind::PRUNE).contains(&kind) || [Kind::HOLD, Kind::HOLD_LIFTED].contains(&kind)
 }
 
 fn read_kind(kind: Kind, reader: &mut Reader<'_>) -> Result<Said, BadStatement> {
@@ -127,6 +131,9 @@ fn read_kind(kind: Kind, reader: &mut Reader<'_>) -> Result<Said, BadStatement> 
         let payload = reader.rest().to_vec();
         reader.take("payload", payload.len())?;
         return Ok(Said::Other { kind, payload });
+    }
+    if let Some(said) = retention::read(kind, reader)? {
+        return Ok(said);
     }
     let host = HostId(reader.array("host")?);
     Ok(match kind {
@@ -211,7 +218,7 @@ fn read_last(reader: &mut Reader<'_>) -> Result<Option<BatchPoint>, BadStatement
     }
 }
 
-fn read_choice(reader: &mut Reader<'_>, field: &'static str, max: u8) -> Result<u8, BadStatement> {
+pub(super) fn read_choice(reader: &mut Reader<'_>, field: &'static str, max: u8) -> Result<u8, BadStatement> {
     let value = reader.u8(field)?;
     if value > max {
         let value = u64::from(value);
@@ -220,7 +227,7 @@ fn read_choice(reader: &mut Reader<'_>, field: &'static str, max: u8) -> Result<
     Ok(value)
 }
 
-fn put_bytes(
+pub(super) fn put_bytes(
     out: &mut Vec<u8>,
     field: &'static str,
     bytes: &[u8],
@@ -254,7 +261,7 @@ fn read_bytes<'a>(
     Ok(reader.take(field, length)?)
 }
 
-fn read_text(reader: &mut Reader<'_>, field: &'static str) -> Result<Text, BadStatement> {
+pub(super) fn read_text(reader: &mut Reader<'_>, field: &'static str) -> Result<Text, BadStatement> {
     Ok(Text(
         read_bytes(reader, field, STATEMENT_TEXT_BYTES_MAX)?.to_vec(),
     ))

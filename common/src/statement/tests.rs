@@ -94,6 +94,46 @@ fn one_of_each() -> Vec<Said> {
             kind: Kind(4711),
             payload: vec![1, 2, 3],
         },
+        Said::Prune(PruneCertificate {
+            policy: Text(b"older_than=2026-01-01T00:00:00.000000000Z".to_vec()),
+            bodies: 7,
+            bytes: 8000,
+            holds: vec![StatementNumber(2), StatementNumber(5)],
+            hosts_total: 1,
+            hosts: vec![PrunedHost {
+                host,
+                first: Sequence(0),
+                last: Sequence(9),
+                batches: 7,
+                bytes: 8000,
+            }],
+            ranges: vec![
+                LeafRange {
+                    first: LeafIndex(0),
+                    count: 3,
+                },
+                LeafRange {
+                    first: LeafIndex(4),
+                    count: 6,
+                },
+            ],
+        }),
+        Said::Hold(Hold {
+            host: Some(host),
+            from: WallNanos(1),
+            until: WallNanos(2),
+            reason: Text(b"case 7".to_vec()),
+        }),
+        Said::Hold(Hold {
+            host: None,
+            from: WallNanos(0),
+            until: WallNanos(u64::MAX),
+            reason: Text(Vec::new()),
+        }),
+        Said::HoldLifted(HoldLifted {
+            hold: StatementNumber(10),
+            reason: Text(b"closed".to_vec()),
+        }),
     ]
 }
 

@@ -89,7 +89,7 @@ impl Watched {
                 }
             }
             Said::ClockAnomaly(anomaly) => self.clock_said(anomaly.fault, now),
-            Said::Other { .. } => {}
+            Said::Prune(_) | Said::Hold(_) | Said::HoldLifted(_) | Said::Other { .. } => {}
         }
     }
 

@@ -7,9 +7,10 @@ use common::{
     merkle::leaf_hash,
 };
 
-use super::{Cause, CheckEntry, Fault, read_into};
+use super::{Cause, CheckEntry, Checks, Fault, read_into};
 use crate::{
     group::{GROUP_BYTES_MAX, GroupFault, Head, Place, group_path, slice},
+    kept::{KEPT_BYTES_MAX, Kept, kept_path},
     storage::Storage,
 };
 
@@ -38,6 +39,14 @@ impl CheckedGroup {
         LeafIndex(self.first.0.saturating_add(self.places.len().max(1) as u64))
     }
 
+    /// Takes the headers out of the file.
+    fn take_headers(&mut self, file: &[u8]) {
+        let end = self.places.last().map_or(0, |place| place.header.end);
+        self.head = slice(file, &(0..end)).to_vec();
+        let headers = self.places.iter().map(|place| slice(file, &place.header));
+        self.hashes = headers.map(leaf_hash).collect();
+    }
+
     /// The header of the group's `entry`-th leaf.
     pub(super) fn header(&self, entry: usize) -> Option<(&[u8], Hash, &Place)> {
         let place = self.places.get(entry)?;
@@ -52,7 +61,7 @@ thread_local! {
 }
 
 /// Reads and checks the group whose name says `first`.
-pub(super) fn check(storage: &dyn Storage, first: LeafIndex, check_entry: CheckEntry<'_>) -> CheckedGroup {
+pub(super) fn check(storage: &dyn Storage, first: LeafIndex, checks: Checks<'_>) -> CheckedGroup {
     // Taken, not borrowed: a caller that splits its own check over threads may bring us back here meanwhile.
     let mut file = FILE.take();
     file.clear();
@@ -66,11 +75,70 @@ pub(super) fn check(storage: &dyn Storage, first: LeafIndex, check_entry: CheckE
         faults: Vec::new(),
     };
     match read_into(storage, &group.path, GROUP_BYTES_MAX, &mut file) {
-        Ok(()) => check_file(&mut group, &file, check_entry),
+        Ok(()) => check_file(&mut group, &file, checks.entry),
+        Err(fault) if fault.cause == Cause::Missing => {
+            // Once bodies were pruned, what is kept of the group stands for it.
+            let kept = kept_path(first);
+            match read_into(storage, &kept, KEPT_BYTES_MAX, &mut file) {
+                Ok(()) => {
+                    group.path = kept;
+                    check_kept(&mut group, &file, checks);
+                }
+                Err(other) if other.cause == Cause::Missing => group.faults.push(fault),
+                Err(other) => group.faults.push(other),
+            }
+        }
         Err(fault) => group.faults.push(fault),
     }
     FILE.set(file);
     group
+}
+
+/// As [`check_file`], for what is kept of a group: a body that is gone is judged by its header and the certificate
+/// that it names.
+fn check_kept(group: &mut CheckedGroup, file: &[u8], checks: Checks<'_>) {
+    let kept = match Kept::parse(file, group.first) {
+        Ok(kept) => kept,
+        Err(fault) => {
+            let cause = if matches!(fault, GroupFault::Short(_)) {
+                Cause::Missing
+            } else {
+                Cause::Rot
+            };
+            let mut found = Fault::of(&group.path, cause, fault.to_string()).leaf(group.first);
+            found.offset = fault.offset();
+            group.faults.push(found);
+            // A head that still holds by itself places the headers.
+            let head = Head::parse(file, group.first);
+            group.places = head.map(|head| head.places).unwrap_or_default();
+            group.take_headers(file);
+            return;
+        }
+    };
+    group.bytes = file.len() as u64;
+    check_length(group, kept.file_bytes);
+    group.places = kept.head.places;
+    group.take_headers(file);
+    let places = group.places.clone();
+    let entries = kept.gone.iter().zip(&kept.bodies).zip(&places);
+    for (((gone, body), place), leaf) in entries.zip(group.first.0..) {
+        let (leaf, header) = (LeafIndex(leaf), slice(file, &place.header));
+        let fault = match gone {
+            None => check_body(
+                &group.path,
+                leaf,
+                header,
+                slice(file, body),
+                place,
+                true,
+                checks.entry,
+            ),
+            Some(by) => (checks.pruned)(leaf, header, *by)
+                .err()
+                .map(|why| Fault::of(&group.path, Cause::Forgery, why).leaf(leaf)),
+        };
+        group.faults.extend(fault);
+    }
 }
 
 fn check_file(group: &mut CheckedGroup, file: &[u8], check_entry: CheckEntry<'_>) {
@@ -80,7 +148,7 @@ fn check_file(group: &mut CheckedGroup, file: &[u8], check_entry: CheckEntry<'_>
     let head_sound = parsed.is_ok();
     match parsed {
         Ok(head) => {
-            check_length(group, &head);
+            check_length(group, head.file_bytes);
             group.places = head.places;
         }
         Err(fault) => {
@@ -98,11 +166,10 @@ fn check_file(group: &mut CheckedGroup, file: &[u8], check_entry: CheckEntry<'_>
             group.places = unhashed.map(|head| head.places).unwrap_or_default();
         }
     }
-    let headers_end = group.places.last().map_or(0, |place| place.header.end);
-    group.head = slice(file, &(0..headers_end)).to_vec();
-    for (place, leaf) in group.places.iter().zip(first.0..) {
+    group.take_headers(file);
+    let places = group.places.clone();
+    for (place, leaf) in places.iter().zip(first.0..) {
         let (header, body) = (slice(file, &place.header), slice(file, &place.body));
-        group.hashes.push(leaf_hash(header));
         let fault = check_body(
             &group.path,
             LeafIndex(leaf),
@@ -116,24 +183,20 @@ fn check_file(group: &mut CheckedGroup, file: &[u8], check_entry: CheckEntry<'_>
     }
 }
 
-fn check_length(group: &mut CheckedGroup, head: &Head) {
+fn check_length(group: &mut CheckedGroup, expected: u64) {
     let found = group.bytes;
-    if found == head.file_bytes {
+    if found == expected {
         return;
     }
-    let cause = if found < head.file_bytes {
+    let cause = if found < expected {
         Cause::Missing
     } else {
         Cause::Stray
     };
-    let what = GroupFault::Length {
-        expected: head.file_bytes,
-        found,
-    }
-    .to_string();
+    let what = GroupFault::Length { expected, found }.to_string();
     group
         .faults
-        .push(Fault::of(&group.path, cause, what).at(found.min(head.file_bytes)));
+        .push(Fault::of(&group.path, cause, what).at(found.min(expected)));
 }
 
 /// The checksum tells whether the body is as it was committed, the caller whether it is what its header says.

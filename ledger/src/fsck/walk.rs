@@ -11,13 +11,14 @@ use common::{
 use rayon::prelude::*;
 
 use super::{
-    After, Cause, CheckEntry, Fault, Head, Inventory, Options, Progress, Report, Seen, compare,
+    After, Cause, Checks, Fault, Head, Inventory, Options, Progress, Report, Seen, compare,
     groups::{self, CheckedGroup},
     read,
 };
 use crate::{
     frontier::{Frontier, Resource, tile_hashes},
     group::group_path,
+    kept::kept_path,
     reader::checkpoint_path,
     storage::Storage,
     tiles::object_path,
@@ -34,7 +35,7 @@ pub(super) fn run(
     inventory: Inventory,
     head: &Head,
     options: &Options<'_>,
-    check_entry: CheckEntry<'_>,
+    checks: Checks<'_>,
     after: After<'_>,
     report: &mut Report,
 ) {
@@ -56,7 +57,7 @@ pub(super) fn run(
         rest = later;
         chunk
             .par_iter()
-            .map(|first| groups::check(storage, *first, check_entry))
+            .map(|first| groups::check(storage, *first, checks))
             .collect()
     };
     let mut checked = check_chunk();
@@ -87,7 +88,10 @@ pub(super) fn run(
 fn chunk_length(storage: &dyn Storage, groups: &[LeafIndex]) -> usize {
     let mut bytes = 0;
     let fitting = groups.iter().take(CHUNK_GROUPS).take_while(|first| {
-        bytes += storage.length(&group_path(**first)).ok().flatten().unwrap_or(0);
+        let length = |path: String| storage.length(&path).ok().flatten();
+        bytes += length(group_path(**first))
+            .or_else(|| length(kept_path(**first)))
+            .unwrap_or(0);
         bytes <= CHUNK_BYTES
     });
     fitting.count().max(1).min(groups.len())

@@ -14,6 +14,7 @@ use crate::{
         parse_group_path, slice,
     },
     index::{Describe, EntryFacts},
+    kept::{Kept, kept_path, parse_kept_path},
     storage::{Storage, StorageError},
     tiles::{BUNDLE_BYTES_MAX, TileError, TileStore},
     writer::PENDING_LEAVES_MAX,
@@ -62,8 +63,7 @@ impl<'a> GroupWalk<'a> {
         let (mut firsts, mut bytes) = (Vec::new(), 0_u64);
         let mut next = self.next;
         while firsts.len() < CHUNK_GROUPS && bytes < CHUNK_BYTES {
-            let path = group_path(next);
-            let Some(fixed) = self.storage.read_range(&path, 0, FIXED_BYTES)? else {
+            let Some((path, fixed)) = start_of(self.storage, next)? else {
                 break;
             };
             // What it says is believed for finding names only; below, the head's hash has the word.
@@ -78,15 +78,7 @@ impl<'a> GroupWalk<'a> {
         }
         let groups = firsts
             .par_iter()
-            .map(|first| {
-                read_group(
-                    self.storage,
-                    *first,
-                    &group_path(*first),
-                    first.0 >= self.size,
-                    self.describe,
-                )
-            })
+            .map(|first| read_group(self.storage, *first, first.0 >= self.size, self.describe))
             .collect::<Result<Vec<_>, OpenError>>()?;
         self.next = next;
         Ok(groups)
@@ -101,7 +93,9 @@ pub(super) fn nothing_beyond(storage: &dyn Storage, leaves: u64, size: u64) -> R
         let path = group_path(LeafIndex(thousand * 1000));
         let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
         for path in storage.list(directory)? {
-            let first = parse_group_path(&path).ok_or_else(|| OpenError::StrayObject(path.clone()))?;
+            let first = parse_group_path(&path)
+                .or_else(|| parse_kept_path(&path))
+                .ok_or_else(|| OpenError::StrayObject(path.clone()))?;
             if first.0 >= leaves {
                 let evidence = format!("{path} follows it");
                 return Err(OpenError::MissingGroup {
@@ -118,8 +112,7 @@ pub(super) fn nothing_beyond(storage: &dyn Storage, leaves: u64, size: u64) -> R
 pub(crate) fn head_with(storage: &dyn Storage, leaf: LeafIndex) -> Result<Option<Head>, StorageError> {
     let lowest = leaf.0.saturating_sub(GROUP_ENTRIES_MAX as u64 - 1);
     for first in (lowest..=leaf.0).rev().map(LeafIndex) {
-        let path = group_path(first);
-        let Some(fixed) = storage.read_range(&path, 0, FIXED_BYTES)? else {
+        let Some((path, fixed)) = start_of(storage, first)? else {
             continue;
         };
         let length = Prologue::parse(&fixed).map_or(0, |prologue| prologue.head_bytes());
@@ -131,13 +124,31 @@ pub(crate) fn head_with(storage: &dyn Storage, leaf: LeafIndex) -> Result<Option
     Ok(None)
 }
 
+/// The fixed fields of the group of that first leaf, with the path of the object that has them: the group, or what
+/// is kept of it.
+pub(crate) fn start_of(
+    storage: &dyn Storage,
+    first: LeafIndex,
+) -> Result<Option<(String, Vec<u8>)>, StorageError> {
+    for path in [group_path(first), kept_path(first)] {
+        if let Some(fixed) = storage.read_range(&path, 0, FIXED_BYTES)? {
+            return Ok(Some((path, fixed)));
+        }
+    }
+    Ok(None)
+}
+
 fn read_group(
     storage: &dyn Storage,
     first: LeafIndex,
-    path: &str,
     replay: bool,
     describe: Describe,
 ) -> Result<LoadedGroup, OpenError> {
+    let (path, fixed) = start_of(storage, first)?.ok_or_else(|| OpenError::MissingGroup {
+        leaf: first,
+        evidence: format!("{} was there", group_path(first)),
+    })?;
+    let path = path.as_str();
     let damaged = |fault| OpenError::Group {
         path: path.to_owned(),
         fault,
@@ -146,8 +157,16 @@ fn read_group(
         leaf: first,
         evidence: format!("{path} was there"),
     };
-    let fixed = storage.read_range(path, 0, FIXED_BYTES)?.ok_or_else(gone)?;
     let prologue = Prologue::parse(&fixed).map_err(damaged)?;
+    let kept = parse_kept_path(path).is_some();
+    if kept && replay {
+        // Bodies go only once a checkpoint covers their certificate: this checkpoint is an older one, put back.
+        let evidence = "what is kept of it shows that a later checkpoint was there".to_owned();
+        return Err(OpenError::MissingGroup {
+            leaf: first,
+            evidence,
+        });
+    }
     let wanted = if replay {
         GROUP_BYTES_MAX
     } else {
@@ -158,11 +177,16 @@ fn read_group(
         .ok_or_else(gone)?;
     let head = Head::parse(&file, first).map_err(damaged)?;
     let found = storage.length(path)?.ok_or_else(gone)?;
-    if found != head.file_bytes {
-        return Err(damaged(GroupFault::Length {
-            expected: head.file_bytes,
-            found,
-        }));
+    let expected = if kept {
+        Kept::read(storage, first)?
+            .ok_or_else(gone)?
+            .map_err(damaged)?
+            .file_bytes
+    } else {
+        head.file_bytes
+    };
+    if found != expected {
+        return Err(damaged(GroupFault::Length { expected, found }));
     }
     if replay {
         for (entry, place) in head.places.iter().enumerate() {

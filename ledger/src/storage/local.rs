@@ -7,7 +7,7 @@ use std::{
     collections::HashSet,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, ErrorKind, IoSlice, Read, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -15,12 +15,14 @@ use std::{
     },
 };
 
-use super::{NewObject, Storage, StorageError};
+use super::{NewObject, Storage, StorageError, Usage};
 
 /// File that the writer holds locked; always empty.
 const LOCK: &str = "lock";
 /// Directory of objects not yet named.
 const TMP: &str = "tmp";
+/// Unit in which the system counts a file's blocks (`stat(2)`, `st_blocks`).
+const BLOCK_BYTES: u64 = 512;
 /// Bytes compared at a time when an object exists already.
 const COMPARE_BYTES: usize = 1 << 20;
 
@@ -331,6 +333,41 @@ impl Storage for Local {
         }
         Ok(())
     }
+
+    fn remove_durably(&self, path: &str) -> Result<(), StorageError> {
+        let target = self.root.join(path);
+        match fs::remove_file(&target) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed.map_err(|e| unknown(path, "unlink", e))?,
+        }
+        match target.parent().map(sync_directory) {
+            // Without the directory the object cannot be there either.
+            Some(Err(error)) if error.kind() != ErrorKind::NotFound => {
+                Err(unknown(path, "fsync of directory", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn usage(&self, path: &str) -> Result<Usage, StorageError> {
+        Ok(found(path, usage_below(&self.root.join(path)))?.unwrap_or_default())
+    }
+}
+
+fn usage_below(path: &Path) -> io::Result<Usage> {
+    let meta = fs::symlink_metadata(path)?;
+    let mut usage = Usage {
+        apparent: meta.len(),
+        disk: meta.blocks() * BLOCK_BYTES,
+    };
+    if meta.is_dir() {
+        for entry in fs::read_dir(path)? {
+            let below = usage_below(&entry?.path())?;
+            usage.apparent += below.apparent;
+            usage.disk += below.disk;
+        }
+    }
+    Ok(usage)
 }
 
 fn write_parts(file: &mut File, parts: &[&[u8]]) -> io::Result<()> {

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{NewObject, Storage, StorageError};
+use super::{NewObject, Storage, StorageError, Usage};
 
 /// What happens at a numbered step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,9 +167,10 @@ impl Inner {
             return;
         }
         for path in paths {
-            if let Some(bytes) = self.live.get(*path).cloned() {
-                self.durable.insert((*path).to_owned(), bytes);
-            }
+            match self.live.get(*path).cloned() {
+                Some(bytes) => self.durable.insert((*path).to_owned(), bytes),
+                None => self.durable.remove(*path),
+            };
             self.unsynced.remove(*path);
         }
     }
@@ -271,6 +272,26 @@ impl Storage for Memory {
         self.lock().step(path, "unlink", |inner| {
             inner.live.remove(path);
             inner.unsynced.insert(path.to_owned());
+        })
+    }
+
+    fn remove_durably(&self, path: &str) -> Result<(), StorageError> {
+        self.remove(path)?;
+        self.lock()
+            .step(path, "sync", |inner| inner.sync(&[path]))
+            .map_err(|e| uncertain(e, "sync"))
+    }
+
+    fn usage(&self, path: &str) -> Result<Usage, StorageError> {
+        let inner = self.lock();
+        inner.alive(path, "read")?;
+        let below = format!("{path}/");
+        let counts = |name: &str| path.is_empty() || name == path || name.starts_with(&below);
+        let bytes = inner.live.iter().filter(|(name, _)| counts(name));
+        let apparent = bytes.map(|(_, bytes)| bytes.len() as u64).sum();
+        Ok(Usage {
+            apparent,
+            disk: apparent,
         })
     }
 }

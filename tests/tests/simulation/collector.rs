@@ -16,7 +16,7 @@ use common::{
 };
 use ledger::{
     AppendError, Candidate, Entry, EntryFacts, Ledger, Memory, PublishError, last_header,
-    storage::{NewObject, Storage, StorageError},
+    storage::{NewObject, Storage, StorageError, Usage},
 };
 
 use crate::intake::Intake;
@@ -286,5 +286,13 @@ impl Storage for CheckpointFirst {
 
     fn remove(&self, path: &str) -> Result<(), StorageError> {
         self.storage.remove(path)
+    }
+
+    fn remove_durably(&self, path: &str) -> Result<(), StorageError> {
+        self.storage.remove_durably(path)
+    }
+
+    fn usage(&self, path: &str) -> Result<Usage, StorageError> {
+        self.storage.usage(path)
     }
 }

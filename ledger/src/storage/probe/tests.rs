@@ -1,7 +1,7 @@
 //! Stores that keep their promises, and one that breaks a chosen one.
 
 use super::*;
-use crate::storage::{Fault, Local, Memory};
+use crate::storage::{Fault, Local, Memory, Usage};
 
 /// What a store does instead of what it promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +93,14 @@ impl Storage for Liar {
         }
         self.0.remove(path)
     }
+
+    fn remove_durably(&self, path: &str) -> Result<(), StorageError> {
+        self.0.remove_durably(path)
+    }
+
+    fn usage(&self, path: &str) -> Result<Usage, StorageError> {
+        self.0.usage(path)
+    }
 }
 
 #[test]
@@ -108,6 +116,8 @@ fn stores_that_keep_their_promises_are_taken_and_left_as_they_were() {
     local.replace(CREATED, b"left").unwrap();
     probe(&local).unwrap();
     assert_eq!(local.list("").unwrap(), ["lock"]);
+    // The trial once took the directory with it that every object begins in.
+    local.replace("after", b"works").unwrap();
     local.replace(REPLACED, b"left").unwrap();
     drop(local);
     probe(&Local::open_writer(dir.path()).unwrap()).unwrap();

@@ -1,0 +1,357 @@
+//! Faults at every step of a prune: no body goes that no durable certificate names, none stays once the next start
+//! is through, and everything that is kept verifies.
+#![cfg(test)]
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use collector::pipeline::describe;
+use common::{
+    event::process::ProcessCause,
+    ids::{LeafIndex, WallNanos},
+    note::SignerKey,
+    receipt::Receipt,
+    retention::{Holds, Planner, Policy, Totals},
+    statement::StatementChain,
+};
+use ledger::{
+    Entry, Ledger, Memory, ReadError, audit,
+    fsck::Options,
+    kept::parse_kept_path,
+    prune::{self, PRUNING, PruneError, Report},
+    storage::{Fault, Storage},
+};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+use tests::chains::{GOES_ON, Maker, STARTS, event, process, process_key, run_begins, wall};
+
+fn key() -> SignerKey {
+    SignerKey::from_seed("ledger.example/prune", &[9; 32]).unwrap()
+}
+
+fn open(storage: &Memory) -> Option<Ledger> {
+    Ledger::open(Arc::new(storage.clone()), key(), describe)
+        .ok()
+        .map(|(ledger, _)| ledger)
+}
+
+/// What the world holds of a ledger before it is pruned.
+struct Before {
+    storage: Memory,
+    /// Header and body of each leaf.
+    leaves: Vec<(Vec<u8>, Vec<u8>)>,
+    receipts: Vec<Receipt>,
+}
+
+/// A ledger of two hosts, each batch with one event and every fourth a heartbeat without any, in groups of these
+/// sizes.
+fn ledger_of(groups: &[usize]) -> Before {
+    let total = groups.iter().sum::<usize>() as u64;
+    let mut makers = [Maker::new(1), Maker::new(2)];
+    for at in 0..total.div_ceil(2) {
+        for (maker, pid) in makers.iter_mut().zip([100, 200]) {
+            let fact = process(process_key(pid, at), None, &[b"/bin/true"], ProcessCause::Exec);
+            let begun = run_begins(maker.host(), "node", 0);
+            let events = match at {
+                0 => begun,
+                _ if at % 4 == 3 => Vec::new(),
+                _ => vec![event(at * 10 + 1, fact)],
+            };
+            let flags = if at == 0 { STARTS } else { GOES_ON };
+            maker.seal(flags, at * 10, at * 10 + 9, &events);
+        }
+    }
+    let [one, two] = &makers;
+    let mut leaves: Vec<(Vec<u8>, Vec<u8>)> = one
+        .sealed
+        .iter()
+        .zip(&two.sealed)
+        .flat_map(|(one, two)| [one.clone(), two.clone()])
+        .collect();
+    leaves.truncate(total as usize);
+    let storage = Memory::new();
+    let mut ledger = open(&storage).unwrap();
+    let mut rest = leaves.as_slice();
+    for size in groups {
+        let (group, later) = rest.split_at(*size);
+        rest = later;
+        let entries: Vec<Entry<'_>> = group
+            .iter()
+            .map(|(header, body)| Entry { header, body })
+            .collect();
+        ledger.append_group(&entries).unwrap();
+    }
+    ledger.integrate_and_publish().unwrap();
+    let reader = ledger.reader();
+    let receipts = (0..total)
+        .map(|leaf| reader.receipt(LeafIndex(leaf)).unwrap())
+        .collect();
+    Before {
+        storage,
+        leaves,
+        receipts,
+    }
+}
+
+/// Prunes as the collector does. A fault ends it anywhere.
+fn run(storage: &Memory, policy: &Policy) -> Result<Report, PruneError> {
+    let Some(mut ledger) = open(storage) else {
+        return Err(PruneError::Mark);
+    };
+    prune::finish(&ledger)?;
+    let reader = ledger.reader();
+    let mut totals = Totals::default();
+    prune::survey(&reader, &mut |batch| totals.count(batch))?;
+    let mut planner = Planner::new(policy.clone(), Holds::default(), totals);
+    prune::survey(&reader, &mut |batch| planner.push(batch))?;
+    let statements = prune::statements_from(&reader, common::ids::StatementNumber(0))?;
+    let mut chain = statements
+        .last()
+        .map_or(Ok(StatementChain::default()), StatementChain::after)?;
+    prune::prune(
+        &mut ledger,
+        &mut chain,
+        planner.finish().certificates,
+        WallNanos(5),
+        0,
+    )
+}
+
+fn sound(storage: &Memory, context: &str) -> audit::Audit {
+    let found = audit::run(storage, &Options::default());
+    assert!(found.report.is_sound(), "{context}: {:?}", found.report.faults);
+    found
+}
+
+/// Everything that was proved before is proved still, and what is there of bodies is what was there. Returns which
+/// are gone.
+fn check(before: &Before, storage: &Memory, context: &str) -> Vec<u64> {
+    let ledger = open(storage).unwrap_or_else(|| panic!("{context}: does not open"));
+    let reader = ledger.reader();
+    let mut gone = Vec::new();
+    for (leaf, ((header, body), old)) in (0..).zip(before.leaves.iter().zip(&before.receipts)) {
+        assert_eq!(&reader.header(LeafIndex(leaf)).unwrap(), header, "{context}");
+        match reader.body(LeafIndex(leaf)) {
+            Ok(found) => assert_eq!(&found, body, "{context}: leaf {leaf}"),
+            Err(ReadError::Pruned { .. }) => gone.push(leaf),
+            Err(other) => panic!("{context}: leaf {leaf}: {other}"),
+        }
+        old.verify(header, key().verifier()).unwrap();
+        reader
+            .receipt(LeafIndex(leaf))
+            .unwrap()
+            .verify(header, key().verifier())
+            .unwrap();
+    }
+    gone
+}
+
+/// The next start: finishes, and leaves nothing of what it was to remove.
+fn settle(before: &Before, storage: &Memory, expected: &[u64], context: &str) -> bool {
+    let unfinished = sound(storage, context);
+    let ledger = open(storage).unwrap_or_else(|| panic!("{context}: does not open"));
+    prune::finish(&ledger).unwrap_or_else(|error| panic!("{context}: {error}"));
+    drop(ledger);
+    let gone = check(before, storage, context);
+    assert!(gone.is_empty() || gone == expected, "{context}: {gone:?}");
+    assert!(
+        unfinished.pruned <= gone.len() as u64,
+        "{context}: a body came back"
+    );
+    // Done for good: no power cut brings anything back.
+    storage.crash(7);
+    let found = sound(storage, context);
+    assert_eq!(found.pruned, gone.len() as u64, "{context}");
+    // But for the mark, whose end may have been the step that failed: the next start finds nothing to do.
+    let ledger = open(storage).unwrap_or_else(|| panic!("{context}: does not open again"));
+    let again = prune::finish(&ledger).unwrap_or_else(|error| panic!("{context}: {error}"));
+    assert_eq!(again.map_or(0, |report| report.bodies()), 0, "{context}");
+    let found = sound(storage, context);
+    let both = storage.list("groups").unwrap().into_iter().any(|path| {
+        parse_kept_path(&path).is_some() && storage.length(path.trim_end_matches(".kept")).unwrap().is_some()
+    });
+    assert!(
+        !both && storage.length(PRUNING).unwrap().is_none(),
+        "{context}: not finished"
+    );
+    assert!(
+        found.report.notes.is_empty(),
+        "{context}: {:?}",
+        found.report.notes
+    );
+    !gone.is_empty()
+}
+
+fn policy(older_than: u64) -> Policy {
+    Policy {
+        older_than: Some(wall(older_than)),
+        ..Policy::default()
+    }
+}
+
+const GROUPS: [usize; 5] = [3, 6, 1, 8, 4];
+const FAULTS: [Fault; 5] = [
+    Fault::NoSpace,
+    Fault::Error,
+    Fault::ErrorButDone,
+    Fault::Kill,
+    Fault::KillAfter,
+];
+
+#[test]
+fn every_fault_at_every_step_of_a_prune_then_restart_or_power_cut() {
+    let before = ledger_of(&GROUPS);
+    let clean = before.storage.snapshot();
+    let report = run(&clean, &policy(80)).unwrap();
+    let expected = check(&before, &clean, "no fault");
+    assert_eq!(report.bodies(), expected.len() as u64);
+    assert!(expected.len() > 8, "{expected:?}");
+    let steps = clean.steps();
+    assert!(steps > 25, "{steps}");
+    let (mut runs, mut pruned) = (0, 0);
+    for step in 0..steps {
+        for fault in FAULTS {
+            for power_cut in [None, Some(1), Some(2), Some(3)] {
+                let storage = before.storage.snapshot();
+                storage.fail_at(step, fault);
+                let context = format!("{fault:?} at step {step}, power cut {power_cut:?}");
+                let _ = run(&storage, &policy(80));
+                match power_cut {
+                    Some(seed) => storage.crash(seed * 1000 + step),
+                    None => storage.restart(),
+                }
+                pruned += u32::from(settle(&before, &storage, &expected, &context));
+                runs += 1;
+            }
+        }
+    }
+    assert!(pruned > 0 && pruned < runs);
+    println!(
+        "{runs} runs, {pruned} of which ended pruned: {} faults at each of {steps} steps",
+        FAULTS.len()
+    );
+}
+
+#[test]
+fn a_second_fault_while_a_prune_is_finished() {
+    let before = ledger_of(&GROUPS);
+    let clean = before.storage.snapshot();
+    run(&clean, &policy(80)).unwrap();
+    let expected = check(&before, &clean, "no fault");
+    for step in 0..clean.steps() {
+        for second in 0..16 {
+            let storage = before.storage.snapshot();
+            storage.fail_at(step, Fault::Kill);
+            let _ = run(&storage, &policy(80));
+            storage.crash(step * 31 + second);
+            storage.fail_at(
+                storage.steps() + second,
+                FAULTS[usize::try_from((step + second) % 5).unwrap()],
+            );
+            if let Some(ledger) = open(&storage) {
+                let _ = prune::finish(&ledger);
+            }
+            storage.crash(step * 17 + second);
+            settle(
+                &before,
+                &storage,
+                &expected,
+                &format!("kill at {step}, then a fault {second} steps on"),
+            );
+        }
+    }
+}
+
+/// A test of the tests: a store that says durable and is not makes bodies go before their certificate is, and so
+/// does a pruner that begins with the groups. Both are caught by the checks above.
+#[test]
+fn bodies_that_go_before_their_certificate_is_durable_are_caught() {
+    let before = ledger_of(&GROUPS);
+    let caught = (0..20).any(|seed| {
+        let storage = before.storage.snapshot();
+        storage.plant_skip_sync();
+        run(&storage, &policy(80)).unwrap();
+        storage.crash(seed);
+        !audit::run(&storage, &Options::default()).report.is_sound()
+    });
+    assert!(caught);
+    let done = before.storage.snapshot();
+    run(&done, &policy(80)).unwrap();
+    let early = before.storage.snapshot();
+    let kept = done.read("groups/000.kept", u64::MAX).unwrap().unwrap();
+    early.tamper("groups/000.kept", Some(&kept));
+    early.tamper("groups/000", None);
+    let faults = audit::run(&early, &Options::default()).report.faults;
+    assert!(
+        faults
+            .iter()
+            .any(|fault| fault.what.contains("no certificate that names it")),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn a_kept_object_that_rots_or_goes_is_named() {
+    let before = ledger_of(&GROUPS);
+    run(&before.storage, &policy(80)).unwrap();
+    let path = "groups/003.kept";
+    let good = before.storage.read(path, u64::MAX).unwrap().unwrap();
+    for at in (0..good.len()).step_by(7) {
+        let mut bad = good.clone();
+        bad[at] ^= 1 << (at % 8);
+        before.storage.tamper(path, Some(&bad));
+        let faults = audit::run(&before.storage, &Options::default()).report.faults;
+        assert!(
+            faults.iter().any(|fault| fault.object == path),
+            "flip at {at}: {faults:?}"
+        );
+    }
+    before.storage.tamper(path, None);
+    let faults = audit::run(&before.storage, &Options::default()).report.faults;
+    assert!(
+        faults
+            .iter()
+            .any(|fault| fault.what.contains("no readable group")),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn prop_random_prunes_of_random_ledgers_keep_every_other_body_and_every_proof() {
+    let mut runner = TestRunner::new(Config {
+        cases: 24,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let prunes = prop::collection::vec((prop::option::of(0_u64..150), prop::option::of(0_u64..12)), 1..4);
+    let strategy = (prop::collection::vec(1_usize..9, 1..6), prunes);
+    runner
+        .run(&strategy, |(groups, prunes)| {
+            let before = ledger_of(&groups);
+            let mut gone_before = Vec::new();
+            let mut by_report = 0;
+            for (older, keep) in prunes {
+                let policy = Policy {
+                    older_than: older.map(wall),
+                    keep_batches: keep,
+                    ..Policy::default()
+                };
+                let report = run(&before.storage, &policy).unwrap();
+                by_report += report.bodies();
+                let groups: BTreeSet<_> = report.changes.iter().map(|change| &change.object).collect();
+                assert_eq!(groups.len(), report.changes.len(), "each group once");
+                let gone = check(&before, &before.storage, "random prune");
+                assert!(
+                    gone_before.iter().all(|leaf| gone.contains(leaf)),
+                    "none comes back"
+                );
+                gone_before = gone;
+            }
+            assert_eq!(by_report, gone_before.len() as u64);
+            let found = sound(&before.storage, "random prune");
+            assert_eq!(found.pruned, by_report);
+            Ok(())
+        })
+        .unwrap();
+}
