@@ -27,6 +27,8 @@ pub struct Config {
     pub sensors: SensorChoice,
     /// Pause between two scans of `/proc` where no kernel sensor works.
     pub scan_every: Duration,
+    /// Time between baselines of the kernel's sensors; a loss brings the next one forward.
+    pub baseline_every: Duration,
     /// Longest argument list kept, bytes.
     pub argv_bytes_max: usize,
     /// Most bytes of events waiting between sensors and journal.
@@ -123,6 +125,11 @@ pub const SETTINGS: &[(&str, &str, &str)] = &[
         "sensors.scan_ms",
         "500",
         "pause between scans of /proc where no kernel sensor works",
+    ),
+    (
+        "sensors.baseline_s",
+        "3600",
+        "seconds between baselines of all that exists; a loss brings the next one forward",
     ),
     ("sensors.argv_bytes_max", "4096", "longest argument list kept"),
     (
@@ -280,6 +287,7 @@ impl Settings {
             collector,
             sensors,
             scan_every: self.millis("sensors.scan_ms", 50, 60_000),
+            baseline_every: Duration::from_secs(self.number("sensors.baseline_s", 1, 7 * 86_400)),
             argv_bytes_max: self.size("sensors.argv_bytes_max", 64, common::limits::ARGV_BYTES_MAX),
             queue_bytes_max: self.size("queue.bytes_max", 1 << 16, 1 << 30),
             seal_after: self.millis("batch.seal_ms", 10, 60_000),

@@ -1,8 +1,8 @@
 //! The kernel's sensors at work: baseline, then the live stream until the stop.
 //!
-//! Owns the translation of kernel records and losses into events. No `/proc` is read here once the baseline is
-//! taken.
+//! Owns the translation of kernel records and losses into events. No `/proc` is read here but by baselines.
 
+mod schedule;
 mod seam;
 
 use std::time::Duration;
@@ -18,6 +18,7 @@ use common::{
     ids::{BootId, BootNanos},
 };
 
+use self::schedule::Schedule;
 use super::{
     Watch,
     process::Processes,
@@ -170,6 +171,7 @@ impl Live {
 
     pub(super) fn run(mut self, watch: &mut Watch<'_, '_>, since: BootNanos, config: &Config) {
         self.take_baseline(watch, since, config);
+        let mut schedule = Schedule::new(since, config.baseline_every);
         let mut due = watch.recorder.flush(boot_now(), Some(self.counters.clone()));
         let mut scan_at = boot_now();
         while !watch.stopping() {
@@ -183,8 +185,13 @@ impl Live {
             }
             // Whatever happened before this instant is in the ring now, or counted as lost.
             let now = boot_now();
+            if schedule.is_due(now) {
+                self.take_baseline(watch, now, config);
+            }
             due = if due.is_none_or(|due| now >= due) {
                 self.balance(watch);
+                let lost = self.counters.iter().map(|counter| counter.lost).sum::<u64>();
+                schedule.lost(now, lost.saturating_add(self.reported.left_out));
                 watch.recorder.flush(now, Some(self.counters.clone()))
             } else {
                 self.drain(&mut watch.recorder);

@@ -82,6 +82,21 @@ impl Processes {
         }
     }
 
+    /// The key under which the process of a key from `/proc`, whose start is in clock ticks, is known already; the
+    /// key itself for one that is not.
+    #[must_use]
+    pub fn exact(&self, coarse: ProcessKey) -> ProcessKey {
+        let tick = |started: u64| started / TICK_NS;
+        let known = self
+            .known
+            .keys()
+            .find(|known| known.tgid == coarse.tgid && tick(known.start_boot_ns) == tick(coarse.started.0));
+        known.map_or(coarse, |known| ProcessKey {
+            started: BootNanos(known.start_boot_ns),
+            ..coarse
+        })
+    }
+
     /// Remembers a process that `/proc` told of, so that its later records go under the same key.
     pub fn adopt(&mut self, key: ProcessKey, record: &Process) {
         let (tgid, start_boot_ns) = (key.tgid, key.started.0);
@@ -104,7 +119,13 @@ impl Processes {
         let before = match cause {
             ProcessCause::Fork => self.known.get(&self.place(seen.parent)).cloned(),
             ProcessCause::Exit => self.known.remove(&self.place(seen.key)),
-            ProcessCause::Exec | ProcessCause::Baseline => None,
+            // A later baseline takes nothing away from what was seen of the same program.
+            ProcessCause::Baseline => self
+                .known
+                .get(&self.place(seen.key))
+                .filter(|known| runs_the_same(known, seen))
+                .cloned(),
+            ProcessCause::Exec => None,
         };
         let unknown = match cause {
             _ if self.forgotten > 0 => Why::TableFull,
@@ -219,6 +240,20 @@ impl Processes {
             },
         }
     }
+}
+
+/// Whether a snapshot shows the program that was known before: another one has an exec between, which was lost.
+fn runs_the_same(known: &Process, seen: &abi::Process<'_>) -> bool {
+    let exe = matches!(&known.exe, Field::Known(path) if path.text == Text::from(seen.exe));
+    let argv = match &known.argv {
+        Field::Known(argv) => {
+            argv.args
+                .iter()
+                .eq(seen.arguments().map(Text::from).collect::<Vec<_>>().iter())
+        }
+        Field::Absent | Field::Unknown(_) => seen.argv.is_empty(),
+    };
+    exe && argv
 }
 
 /// What was known before, and why something would be unknown.

@@ -8,6 +8,7 @@
     reason = "helpers of tests fail by panicking, as tests do; clippy excuses only the tests themselves"
 )]
 
+mod baseline;
 mod crash;
 mod disk;
 mod node;

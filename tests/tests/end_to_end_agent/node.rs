@@ -180,6 +180,11 @@ impl World {
         end(self.agent.take().unwrap(), signal)
     }
 
+    #[cfg(feature = "privileged")]
+    pub(crate) fn signal_agent(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.agent.as_ref().unwrap()), signal).unwrap();
+    }
+
     pub(crate) fn end_collector(&mut self, signal: Signal) -> ExitStatus {
         end(self.collector.take().unwrap(), signal)
     }

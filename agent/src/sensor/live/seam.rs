@@ -150,6 +150,8 @@ impl Live {
         let told = tgids(live);
         let now = boot_now();
         for (key, record) in unlisted.into_iter().filter(|(key, _)| !told.contains(&key.tgid)) {
+            // `/proc` gives the start in clock ticks; events go on under the start that hooks gave.
+            let key = self.translator.processes.exact(key);
             tracing::debug!(
                 tgid = key.tgid,
                 "the process iterator left it out; taken from /proc"

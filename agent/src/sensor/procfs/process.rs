@@ -26,6 +26,8 @@ pub(crate) const TICK_NS: u64 = 10_000_000;
 const DELETED: &[u8] = b" (deleted)";
 /// Kernel threads have this bit in their flags (`PF_KTHREAD`).
 const KERNEL_THREAD: u64 = 0x0020_0000;
+/// A thread that ends has this bit before the exit hook runs (`PF_EXITING`).
+const EXITING: u64 = 0x4;
 
 /// What `/proc/<pid>/stat` says, as far as needed to know a process again and to see that it changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +37,7 @@ pub(super) struct Stat {
     pub(super) tty: u32,
     pub(super) started: BootNanos,
     pub(super) kernel_thread: bool,
-    /// All threads have ended; only the parent's wait is missing.
+    /// All threads have ended or the last is about to; only the parent's wait is missing.
     pub(super) ended: bool,
     /// Places of code and stack: they change with the program. Ones where the kernel hides them.
     pub(super) program: (u64, u64),
@@ -52,7 +54,7 @@ impl Stat {
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number - 3).copied();
         let number = |at: usize| field(at)?.parse::<u64>().ok();
-        let dead = matches!(field(3)?, "Z" | "X" | "x");
+        let dead = matches!(field(3)?, "Z" | "X" | "x") || number(9)? & EXITING != 0;
         Some(Self {
             comm: comm.into(),
             parent: u32::try_from(number(4)?).ok()?,
