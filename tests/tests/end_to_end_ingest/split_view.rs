@@ -152,7 +152,8 @@ async fn a_ledger_shown_in_two_versions_is_exposed_and_proven_offline() {
     // An agent that saw the first is not convinced by the second.
     let (_, theirs) = second.get("/checkpoint");
     let theirs_head = checkpoint::open(&theirs, &key).unwrap();
-    assert_eq!((mine.size, theirs_head.size), (7, 9));
+    // Statements of the collectors are leaves as well, so that only the order of the sizes is certain.
+    assert!(mine.size < theirs_head.size, "{} {}", mine.size, theirs_head.size);
     let mut agent = Host::enrolled(1, &second);
     for _ in 0..4 {
         agent.seal(&[vec![1; 40]]);
