@@ -61,6 +61,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Write the proof of one event or statement, or check one offline
     Proof(ProofArgs),
+    /// Write everything an auditor needs into one file, or check such a file offline
+    Audit(AuditArgs),
     /// Say whether two checkpoints belong to one history, and prove it where they do not
     Compare(CompareArgs),
     /// Check that questions can be answered
@@ -232,6 +234,75 @@ pub enum ProofCommand {
         #[arg(long, value_name = "FILE")]
         witness_policy: Option<PathBuf>,
     },
+}
+
+/// Arguments of `audit`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AuditArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub command: AuditCommand,
+}
+
+/// What `audit` does.
+#[derive(Debug, Clone, Subcommand)]
+pub enum AuditCommand {
+    /// Write a bundle: headers, events, proofs, keys, statements and cosignatures
+    Export(ExportArgs),
+    /// Check a bundle with no network and no ledger
+    Verify(BundleArgs),
+    /// Show what a bundle claims, without checking it
+    Show {
+        /// The bundle
+        file: PathBuf,
+    },
+}
+
+/// Arguments of `audit export`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ExportArgs {
+    /// Beginning of the interval, by the hosts' wall clocks
+    #[arg(
+        long,
+        value_name = "TIME",
+        required_unless_present = "event",
+        conflicts_with = "event"
+    )]
+    pub since: Option<String>,
+    /// End of the interval; now where absent
+    #[arg(long, value_name = "TIME", requires = "since")]
+    pub until: Option<String>,
+    /// Hosts; all where absent
+    #[command(flatten)]
+    pub hosts: HostArgs,
+    /// Only events about this entity, as `-o wide` shows it
+    #[arg(long, value_name = "ENTITY", requires = "since")]
+    pub entity: Option<String>,
+    /// This event, `<host>:<event>` with the number that `-o wide` shows as EVENT; repeat for several
+    #[arg(long, value_name = "EVENT", conflicts_with = "host")]
+    pub event: Vec<String>,
+    /// Read this ledger directory instead of asking the collector; hosts are named by id then
+    #[arg(long, value_name = "DIR")]
+    pub ledger: Option<PathBuf>,
+    /// Where to write the bundle; `-` for the terminal
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// Arguments of `audit verify`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BundleArgs {
+    /// The bundle
+    pub file: PathBuf,
+    /// File with the ledger's verifier key
+    #[arg(long, value_name = "FILE")]
+    pub vkey: PathBuf,
+    /// Verifier key of a witness that must have cosigned the checkpoint; repeat for several
+    #[arg(long, value_name = "KEY")]
+    pub witness: Vec<String>,
+    /// How many of the witnesses are enough; all where absent
+    #[arg(long, value_name = "K", requires = "witness")]
+    pub quorum: Option<usize>,
 }
 
 #[cfg(test)]

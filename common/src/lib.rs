@@ -16,6 +16,8 @@ pub mod answer;
 #[cfg(feature = "full")]
 pub mod batch;
 #[cfg(feature = "full")]
+pub mod bundle;
+#[cfg(feature = "full")]
 pub mod checkpoint;
 #[cfg(feature = "full")]
 pub mod codec;

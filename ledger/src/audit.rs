@@ -17,7 +17,7 @@ use std::{
 use common::{
     batch::{BodyFault, Damage, SignedHeader, UnverifiedHeader},
     entry::UnverifiedEntry,
-    ids::{HostId, LeafIndex},
+    ids::{HostId, LeafIndex, Sequence},
     note::VerifierKey,
     statement::{Said, UnverifiedStatement, VerifiedStatement},
 };
@@ -28,8 +28,30 @@ use self::{
 };
 use crate::{
     fsck::{self, Checks, Options, Report},
+    index::EntryFacts,
     storage::Storage,
 };
+
+/// What the ledger's index keeps of an entry.
+#[must_use]
+pub fn describe(entry: &[u8]) -> Option<EntryFacts> {
+    Some(match UnverifiedEntry::parse(entry).ok()? {
+        UnverifiedEntry::Batch(header) => {
+            let fields = header.claimed();
+            EntryFacts {
+                host: fields.host,
+                sequence: fields.sequence,
+            }
+        }
+        UnverifiedEntry::Statement(statement) => {
+            let fields = statement.claimed();
+            EntryFacts {
+                host: HostId::COLLECTOR,
+                sequence: Sequence(fields.number.0),
+            }
+        }
+    })
+}
 
 /// What a ledger of batches was found to hold.
 #[derive(Debug, Clone, Default)]

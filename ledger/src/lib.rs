@@ -5,6 +5,7 @@
 //! headers mean beyond the [`EntryFacts`] it is given. Layout on disk: `docs/format/ledger.md`.
 
 pub mod audit;
+pub mod bundle;
 pub mod chain_end;
 pub mod frontier;
 pub mod fsck;

@@ -13,8 +13,8 @@ use common::{
     checkpoint::Checkpoint,
     ids::{Hash, HostId, LeafIndex, Sequence, StatementNumber},
     merkle::{
-        ProofError, consistency_proof_from, inclusion_proof_from, leaf_hash, root_from, verify_consistency,
-        verify_inclusion,
+        ProofError, consistency_proof_from, inclusion_proof_from, leaf_hash, multi_proof_from, root_from,
+        verify_consistency, verify_inclusion,
     },
     note::VerifierKey,
     receipt::Receipt,
@@ -268,6 +268,14 @@ impl Reader {
             proof,
             checkpoint: head.note.to_vec(),
         })
+    }
+
+    /// The proof that all of `leaves`, ascending, stand under `head`, a checkpoint of this ledger.
+    pub fn multi_proof(&self, leaves: &[u64], head: &Published) -> Result<Vec<Hash>, ReadError> {
+        let size = head.checkpoint.size;
+        let tree = self.shared.tiles.tree(size);
+        let leaf = LeafIndex(leaves.last().copied().unwrap_or_default());
+        multi_proof_from(&tree, leaves, size)?.ok_or(ReadError::NotPublished { leaf, size })
     }
 
     /// The proof that the ledger of `new` leaves extends that of `old`, both at most the published size.

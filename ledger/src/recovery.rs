@@ -29,7 +29,7 @@ use crate::{
     frontier::Frontier,
     group::{GROUPS, GroupFault, group_path},
     index::{Describe, Index, IndexNews, Tell},
-    reader::{Published, Shared, checkpoint_path},
+    reader::{Published, Reader, Shared, checkpoint_path},
     storage::{NewObject, Storage, StorageError},
     tiles::TileStore,
     writer::{Ledger, PublishError},
@@ -281,6 +281,47 @@ fn settled(outcome: Result<Published, PublishError>) -> Result<bool, OpenError> 
         Ok(_) => Ok(true),
         Err(PublishError::NoSpace(_)) => Ok(false),
         Err(error) => Err(OpenError::Replay(error)),
+    }
+}
+
+impl Reader {
+    /// Looks at the ledger in `storage` as its checkpoint has it, while a writer may be at work: nothing is
+    /// changed, and what comes later is not seen. The index is made in memory, 64 bytes a leaf, so this takes as
+    /// long as reading the heads of all groups. The key beside the ledger is believed; whoever is handed what is
+    /// read must check it with a key of their own.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(storage: Arc<dyn Storage>, describe: Describe) -> Result<Self, OpenError> {
+        let key = storage
+            .read(VERIFIER_KEY, NOTE_BYTES_MAX as u64)?
+            .ok_or(OpenError::NoKey)?;
+        let text = String::from_utf8_lossy(&key);
+        let verifier = VerifierKey::parse(text.trim_end()).map_err(|error| OpenError::Resource {
+            path: VERIFIER_KEY.into(),
+            why: error.to_string(),
+        })?;
+        let note = storage.read(&checkpoint_path(), NOTE_BYTES_MAX as u64)?;
+        let note = note.ok_or_else(|| OpenError::Resource {
+            path: checkpoint_path(),
+            why: "it is missing: nothing was published yet".into(),
+        })?;
+        let checkpoint = checkpoint::open(&note, &verifier)?;
+        let mut index = Index::in_memory();
+        let tell: Tell = Box::new(|_| ());
+        rebuild(storage.as_ref(), describe, checkpoint.size, &mut index, &tell).map_err(OpenError::Index)?;
+        Ok(Self::new(Arc::new(Shared {
+            tiles: TileStore::new(Arc::clone(&storage)),
+            storage,
+            verifier,
+            published: RwLock::new(Published {
+                checkpoint,
+                note: note.into(),
+            }),
+            index: RwLock::new(index),
+            describe,
+            tell,
+        })))
     }
 }
 

@@ -352,3 +352,86 @@ fn verify_tells_an_older_copy_by_what_was_seen_elsewhere() {
         "{code} {err}"
     );
 }
+
+#[test]
+fn a_bundle_is_the_same_from_api_and_directory_and_is_checked_offline() {
+    let (one, two) = story();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (from_api, from_disk, ledger) = (path("api.bundle"), path("disk.bundle"), path("ledger"));
+    let storage = Arc::new(Local::open_writer(directory.path().join("ledger").as_path()).unwrap());
+    drop(ledger_of(storage, &[&one, &two]));
+    let vkey = path("ledger/ledger.vkey");
+    let api = Api::of_story();
+    let host = one.host().to_string();
+    let asked = ["--since", T2, "--until", "2026-01-02T03:04:04Z", "--host", &host];
+    let export = |how: &[&str]| {
+        let (code, out, err) = api.run(&[&["audit", "export"], how].concat());
+        assert_eq!(code, 0, "{out}{err}");
+    };
+    let process = tests::chains::process_key(200, 1_200);
+    let entity = common::fold::EntityId::of(common::event::Kind::Process, &process).to_string();
+    for (name, narrower) in [("audit_whole", &[][..]), ("audit_entity", &["--entity", &entity])] {
+        let question = [asked.as_slice(), narrower].concat();
+        export(&[question.as_slice(), &["-f", &from_api]].concat());
+        export(&[question.as_slice(), &["-f", &from_disk, "--ledger", &ledger]].concat());
+        assert_eq!(
+            std::fs::read(&from_api).unwrap(),
+            std::fs::read(&from_disk).unwrap()
+        );
+        let (code, out, err) = run([
+            "hostledger",
+            "-o",
+            "wide",
+            "audit",
+            "verify",
+            &from_disk,
+            "--vkey",
+            &vkey,
+        ]
+        .into_iter());
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        insta::assert_snapshot!(name, out);
+    }
+    let (_, shown, _) = run(["hostledger", "audit", "show", &from_disk].into_iter());
+    insta::assert_snapshot!("audit_show", shown);
+
+    let event = format!("{host}:14");
+    export(&["--event", "node-1:14", "-f", &from_api]);
+    export(&["--event", &event, "-f", &from_disk, "--ledger", &ledger]);
+    assert_eq!(
+        std::fs::read(&from_api).unwrap(),
+        std::fs::read(&from_disk).unwrap()
+    );
+
+    // A question that the bundle answers in part only, an altered bundle, and questions that are none.
+    export(&["--since", "2026-01-01", "--until", "2026-01-03", "-f", &from_api]);
+    let verify = || run(["hostledger", "audit", "verify", &from_api, "--vkey", &vkey].into_iter());
+    let (code, out, _) = verify();
+    assert_eq!((code, out.contains("INCOMPLETE")), (3, true), "{out}");
+    let mut bytes = std::fs::read(&from_api).unwrap();
+    bytes[99] ^= 1;
+    std::fs::write(&from_api, bytes).unwrap();
+    let (code, out, _) = verify();
+    assert_eq!((code, out.starts_with("REFUSED (digest)")), (4, true), "{out}");
+    for wrong in [
+        &["audit", "export", "--event", "node-1:99999", "-f", "-"][..],
+        &[
+            "audit",
+            "export",
+            "--since",
+            "2026-01-03",
+            "--until",
+            "2026-01-02",
+            "-f",
+            "-",
+        ],
+        &["audit", "export", "-f", "-"],
+    ] {
+        let (code, out, err) = api.run(wrong);
+        assert!(
+            code != 0 && out.is_empty() && !err.is_empty(),
+            "{wrong:?}: {out}{err}"
+        );
+    }
+}

@@ -49,6 +49,7 @@ pub fn router(query: Query) -> Router {
         .route("/v1/timeline", get(timeline))
         .route("/v1/statements", get(statements))
         .route("/v1/proof", get(proof))
+        .route("/v1/bundle", get(bundle))
         .fallback(no_such_path)
         .with_state(api)
 }
@@ -207,6 +208,36 @@ async fn proof(State(api): State<Api>, raw: RawQuery) -> Response {
         Ok(proof) => {
             let text = HeaderValue::from_static("text/plain; charset=utf-8");
             ([(header::CONTENT_TYPE, text)], proof).into_response()
+        }
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn bundle(State(api): State<Api>, raw: RawQuery) -> Response {
+    let made = api
+        .run(raw, |query, params| {
+            let (hosts, entity, events) = (params.hosts(), params.one("entity")?, params.all("event"));
+            let (since, until) = (params.instant("since")?, params.instant("until")?);
+            params.finish()?;
+            match (since, until, events.as_slice()) {
+                (Some(since), Some(until), []) => {
+                    query.bundle_of_interval((since, until), &hosts, entity.as_deref())
+                }
+                (None, None, [_, ..]) if hosts.is_empty() && entity.is_none() => {
+                    query.bundle_of_events(&events)
+                }
+                _ => Err(QueryError::BadRequest {
+                    cause: "give both `since` and `until`, or `event` alone".into(),
+                    remedy: "an event is named <host>:<number>; `host` and `entity` narrow an interval"
+                        .into(),
+                }),
+            }
+        })
+        .await;
+    match made {
+        Ok(bytes) => {
+            let binary = HeaderValue::from_static("application/octet-stream");
+            ([(header::CONTENT_TYPE, binary)], bytes).into_response()
         }
         Err(error) => refuse(&error),
     }

@@ -26,7 +26,7 @@ impl Params {
         Ok(Self(params))
     }
 
-    fn all(&mut self, name: &str) -> Vec<String> {
+    pub(super) fn all(&mut self, name: &str) -> Vec<String> {
         let (found, rest) = std::mem::take(&mut self.0)
             .into_iter()
             .partition(|(found, _)| found == name);
@@ -35,7 +35,7 @@ impl Params {
         found.into_iter().map(|(_, value)| value).collect()
     }
 
-    fn one(&mut self, name: &str) -> Result<Option<String>, QueryError> {
+    pub(super) fn one(&mut self, name: &str) -> Result<Option<String>, QueryError> {
         let mut found = self.all(name);
         match found.len() {
             0 | 1 => Ok(found.pop()),

@@ -23,7 +23,7 @@ use common::{
 use ledger::{AppendError, Candidate, Entry, Ledger, PublishError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-pub use self::recover::{RecoverError, Recovery, describe, recover};
+pub use self::recover::{RecoverError, Recovery, recover};
 use self::{desk::Desk, stating::Stating};
 use crate::{
     config::Config,
@@ -32,6 +32,7 @@ use crate::{
     mailbox::Mailbox,
     metrics::Metrics,
 };
+pub use ledger::audit::describe;
 
 /// Inputs that may wait for the thread; connections wait when it is full.
 const QUEUE_MAX: usize = 1024;

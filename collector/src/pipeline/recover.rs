@@ -8,14 +8,13 @@ use std::{path::PathBuf, sync::Arc, thread, time::Instant};
 
 use common::{
     batch::VerifiedHeader,
-    entry::UnverifiedEntry,
     ids::{HostId, LeafIndex, Sequence},
     note::{KeyError, SignerKey},
     statement::{BadStatement, StatementFault, UnverifiedStatement, VerifiedStatement},
 };
 use ledger::{
-    ChainEndError, EntryFacts, IndexNews, Ledger, Local, OpenError, PublishError, ReadError, Reader,
-    Recovered, StorageError, last_header,
+    ChainEndError, IndexNews, Ledger, Local, OpenError, PublishError, ReadError, Reader, Recovered,
+    StorageError, audit, last_header,
     prune::{self, PruneError},
     storage::{OpenLocalError, ProbeError, probe},
 };
@@ -91,27 +90,6 @@ pub enum RecoverError {
     Chain(#[from] ChainEndError),
 }
 
-/// What the ledger's index keeps of an entry.
-#[must_use]
-pub fn describe(entry: &[u8]) -> Option<EntryFacts> {
-    Some(match UnverifiedEntry::parse(entry).ok()? {
-        UnverifiedEntry::Batch(header) => {
-            let fields = header.claimed();
-            EntryFacts {
-                host: fields.host,
-                sequence: fields.sequence,
-            }
-        }
-        UnverifiedEntry::Statement(statement) => {
-            let fields = statement.claimed();
-            EntryFacts {
-                host: HostId::COLLECTOR,
-                sequence: Sequence(fields.number.0),
-            }
-        }
-    })
-}
-
 /// Says what happens to the ledger's index.
 fn report(news: IndexNews) {
     match news {
@@ -141,7 +119,7 @@ pub fn recover(layout: &Layout, ask_witnesses: bool) -> Result<Recovery, Recover
     } else {
         Ledger::open_indexed
     };
-    let (mut ledger, mut found) = open(storage, signer.clone(), describe, &index, Box::new(report))?;
+    let (mut ledger, mut found) = open(storage, signer.clone(), audit::describe, &index, Box::new(report))?;
     while !found.published && !ask_witnesses {
         match ledger.integrate_and_publish() {
             Ok(_) => found.published = true,
@@ -189,7 +167,7 @@ pub fn recover(layout: &Layout, ask_witnesses: bool) -> Result<Recovery, Recover
 
 /// Whose batch stands at `leaf`; `None` for a statement.
 fn batch_at(reader: &Reader, leaf: LeafIndex) -> Result<Option<(HostId, Sequence)>, ReadError> {
-    let facts = describe(&reader.header(leaf)?);
+    let facts = audit::describe(&reader.header(leaf)?);
     Ok(facts
         .filter(|facts| facts.host != HostId::COLLECTOR)
         .map(|facts| (facts.host, facts.sequence)))

@@ -1,10 +1,11 @@
 //! What the projection needs of a ledger, so that tests can hand it one made by hand.
 
 use common::{
+    bundle::Selection,
     ids::{LeafIndex, StatementNumber},
     receipt::Receipt,
 };
-use ledger::Reader;
+use ledger::{Reader, bundle::ExportError};
 
 /// Why an entry could not be read. The disk, or whoever altered what is on it.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,8 @@ pub trait Entries: Send + Sync {
     fn body(&self, leaf: LeafIndex) -> Result<Vec<u8>, EntryError>;
     /// The proof of the entry under the latest checkpoint.
     fn receipt(&self, leaf: LeafIndex) -> Result<Receipt, EntryError>;
+    /// The audit bundle that answers a selection, of at most so many bytes.
+    fn bundle(&self, selection: &Selection, bytes_max: usize) -> Result<Vec<u8>, ExportError>;
 }
 
 impl Entries for Reader {
@@ -57,6 +60,9 @@ impl Entries for Reader {
     }
     fn receipt(&self, leaf: LeafIndex) -> Result<Receipt, EntryError> {
         Self::receipt(self, leaf).map_err(|error| named(leaf, &error))
+    }
+    fn bundle(&self, selection: &Selection, bytes_max: usize) -> Result<Vec<u8>, ExportError> {
+        ledger::bundle::export(self, selection, bytes_max).map(|(bytes, _)| bytes)
     }
 }
 

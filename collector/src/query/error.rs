@@ -41,6 +41,9 @@ pub enum QueryError {
     /// The ledger cannot be read, or holds what nobody signed. The operator.
     #[error("the ledger on the collector's disk cannot be used: {0}")]
     Ledger(StateError),
+    /// The ledger does not prove what it should. The operator.
+    #[error("the ledger on the collector's disk cannot be used: {0}")]
+    Unprovable(String),
     /// We are. Please report it.
     #[error("internal fault: {0}")]
     Internal(String),
@@ -70,7 +73,7 @@ impl QueryError {
             Self::NoSuchHost(_) | Self::NotFound(_) => 404,
             Self::Ambiguous { .. } => 409,
             Self::Pruned(_) => 410,
-            Self::Ledger(_) | Self::Internal(_) => 500,
+            Self::Ledger(_) | Self::Unprovable(_) | Self::Internal(_) => 500,
         }
     }
 
@@ -88,7 +91,7 @@ impl QueryError {
                 Self::Pruned(_) => {
                     "ask for what is kept; headers and receipts of it still prove that it was there".into()
                 }
-                Self::Ledger(_) => {
+                Self::Ledger(_) | Self::Unprovable(_) => {
                     "run `hostledger verify --ledger` on the collector's ledger directory".into()
                 }
                 Self::Internal(_) => "report this with the collector's log".into(),

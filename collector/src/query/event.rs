@@ -61,7 +61,7 @@ impl Query {
         })
     }
 
-    fn event_named(&self, text: &str) -> Result<(HostId, EventIndex), QueryError> {
+    pub(super) fn event_named(&self, text: &str) -> Result<(HostId, EventIndex), QueryError> {
         let bad = || QueryError::BadRequest {
             cause: format!("`{}` names no event", text.chars().take(100).collect::<String>()),
             remedy: "write it as <host>:<event>, where event is the number a row gives as `event`".into(),

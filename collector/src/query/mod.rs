@@ -3,6 +3,7 @@
 //! Finds batches and folds states through the [`Projection`]; what follows from them is said by
 //! [`common::answer`]. Blocking, bounded: each page holds at most [`ROWS_MAX`] rows and one host's state.
 
+mod bundle;
 mod cursor;
 mod entity;
 mod error;

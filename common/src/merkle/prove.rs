@@ -95,13 +95,13 @@ pub fn consistency_proof(leaves: &[Hash], old: usize, new: usize) -> Option<Vec<
 }
 
 /// Largest power of two below `width`, which is at least 2: where RFC 6962 splits a tree of that width.
-fn split(width: u64) -> u64 {
+pub(super) fn split(width: u64) -> u64 {
     1 << (width - 1).ilog2()
 }
 
 /// Root of the leaves `begin..end`, which a descent by [`split`] has reached, so that its complete subtrees
 /// are aligned.
-fn subtree<N: Nodes>(nodes: &N, begin: u64, end: u64) -> Result<Hash, N::Error> {
+pub(super) fn subtree<N: Nodes>(nodes: &N, begin: u64, end: u64) -> Result<Hash, N::Error> {
     let mut peaks = Vec::new();
     let mut at = begin;
     while at < end {
@@ -114,10 +114,10 @@ fn subtree<N: Nodes>(nodes: &N, begin: u64, end: u64) -> Result<Hash, N::Error> 
 }
 
 /// Leaf hashes in memory.
-struct Slice<'a>(&'a [Hash]);
+pub(super) struct Slice<'a>(pub(super) &'a [Hash]);
 
 /// A node outside the slice.
-struct Outside;
+pub(super) struct Outside;
 
 impl Nodes for Slice<'_> {
     type Error = Outside;

@@ -23,6 +23,12 @@ pub enum ProofError {
         /// Leaves after.
         new: u64,
     },
+    /// Leaves proven together do not ascend.
+    #[error("leaf {index} is out of order")]
+    Order {
+        /// The leaf that does not lie beyond the one before it.
+        index: u64,
+    },
     /// The number of hashes is not the one this position and size demand.
     #[error("proof has {found} hashes where {expected} are needed")]
     Length {

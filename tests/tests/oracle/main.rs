@@ -5,9 +5,13 @@
 #![cfg(feature = "oracles")]
 
 #[cfg(test)]
+mod bundle;
+#[cfg(test)]
 mod cosignature;
 #[cfg(test)]
 mod tools;
+#[cfg(test)]
+mod verifier;
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ use common::ids::{Hash, hex};
 const POLLS_MAX: u32 = 600;
 const POLL: Duration = Duration::from_millis(50);
 
-fn tool(name: &str) -> PathBuf {
+pub(crate) fn tool(name: &str) -> PathBuf {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/bin");
     let path = env::var_os("HOSTLEDGER_TOOLS_BIN")
         .map_or_else(default, PathBuf::from)

@@ -77,6 +77,31 @@ const REQUIREMENTS: &[Requirement] = &[
         elsewhere: "install nftables",
     },
     Requirement {
+        what: "faketime",
+        why: "shows that bundles are verified alike ten years on",
+        from: Purpose::Test,
+        present: |paths| paths.program("faketime").is_some(),
+        packages: &["faketime"],
+        elsewhere: "install libfaketime",
+    },
+    Requirement {
+        what: "python3 that makes environments (venv)",
+        why: "runs the second verifier of audit bundles",
+        from: Purpose::Test,
+        present: |paths| {
+            let asked = |python| {
+                Command::new(python)
+                    .args(["-c", "import venv, ensurepip"])
+                    .output()
+            };
+            paths
+                .program("python3")
+                .is_some_and(|python| asked(python).is_ok_and(|out| out.status.success()))
+        },
+        packages: &["python3", "python3-venv"],
+        elsewhere: "install Python 3.11 or later with venv and pip",
+    },
+    Requirement {
         what: "auditd",
         why: "is what the benchmark compares with",
         from: Purpose::Bench,

@@ -7,6 +7,7 @@
 mod debian;
 pub(crate) mod ebpf;
 mod go;
+mod python;
 mod quality;
 
 use anyhow::Result;
@@ -57,6 +58,9 @@ pub(crate) fn setup(paths: &Paths, purpose: Purpose) -> Result<Tools> {
     let ebpf = step("setup: eBPF compiler and linker", || ebpf::install(paths))?;
     if purpose == Purpose::Test {
         step("setup: third-party verifiers (Go)", || go::install(paths))?;
+        step("setup: second verifier of bundles (Python)", || {
+            python::install(paths)
+        })?;
         step("setup: dependency and fuzzing checks", || quality::install(paths))?;
     }
     if purpose == Purpose::Bench {
