@@ -254,11 +254,8 @@ fn a_legal_hold_wins_until_it_is_lifted() {
     // It is a statement of the ledger, so another process knows it.
     let mut retention = Retention::open(&layout).unwrap();
     assert_eq!(retention.holds().unwrap().in_force().get(&number), Some(&hold));
-    for leaf in 10..16 {
-        assert_eq!(
-            retention.reader().body(LeafIndex(leaf)).unwrap(),
-            maker.sealed[leaf as usize].1
-        );
+    for (leaf, sealed) in (10..16).zip(&maker.sealed[10..]) {
+        assert_eq!(retention.reader().body(LeafIndex(leaf)).unwrap(), sealed.1);
     }
     assert!(
         retention

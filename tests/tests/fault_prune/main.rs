@@ -47,7 +47,8 @@ struct Before {
 /// A ledger of two hosts, each batch with one event and every fourth a heartbeat without any, in groups of these
 /// sizes.
 fn ledger_of(groups: &[usize]) -> Before {
-    let total = groups.iter().sum::<usize>() as u64;
+    let count = groups.iter().sum::<usize>();
+    let total = count as u64;
     let mut makers = [Maker::new(1), Maker::new(2)];
     for at in 0..total.div_ceil(2) {
         for (maker, pid) in makers.iter_mut().zip([100, 200]) {
@@ -69,7 +70,7 @@ fn ledger_of(groups: &[usize]) -> Before {
         .zip(&two.sealed)
         .flat_map(|(one, two)| [one.clone(), two.clone()])
         .collect();
-    leaves.truncate(total as usize);
+    leaves.truncate(count);
     let storage = Memory::new();
     let mut ledger = open(&storage).unwrap();
     let mut rest = leaves.as_slice();
