@@ -6,13 +6,14 @@ use common::{
     bundle::{self, Bundle, Selection},
     checkpoint,
     fold::EntityId,
-    ids::{EventIndex, Hash, HostId, WallNanos},
+    ids::{EventIndex, Hash, HostId, StatementNumber, WallNanos},
     note::{SignerKey, VerifierKey, WitnessKey, WitnessSigner},
+    retention::{self, Holds, Planner, Totals},
     statement::{Said, StatementChain},
     text::Text,
     witness::{Policy, PolicyWitness, cosign, with_line},
 };
-use ledger::{Entry, Ledger, Local, Memory, Reader, storage::Storage};
+use ledger::{Entry, Ledger, Local, Memory, Reader, prune, storage::Storage};
 use serde_json::{Value, json};
 use tests::chains::{
     self, EPOCH, GOES_ON, LEDGER_KEY_SEED, Maker, STARTS, STOPS, ledger_of, process_key, run_begins, story,
@@ -141,7 +142,7 @@ fn cosigned(bytes: &[u8]) -> Vec<u8> {
 
 /// Bundles of every shape, with names.
 fn shapes() -> Vec<(&'static str, Vec<u8>)> {
-    let (ledger, hosts) = world(Arc::new(Memory::new()));
+    let (mut ledger, hosts) = world(Arc::new(Memory::new()));
     let reader = ledger.reader();
     let [one, two, three] = hosts[..] else {
         panic!("three hosts")
@@ -179,7 +180,34 @@ fn shapes() -> Vec<(&'static str, Vec<u8>)> {
         .collect();
     made.push(("with cosignatures", cosigned(&made[3].1)));
     made.push(("without its bodies", without_bodies(&made[2].1)));
+    prune_all_but_three(&mut ledger, three);
+    made.push((
+        "pruned",
+        export(&ledger.reader(), &interval(0, 11_500, &[three], None)),
+    ));
+    made.push((
+        "one pruned event",
+        export(&ledger.reader(), &Selection::Events(vec![(three, EventIndex(3))])),
+    ));
     made
+}
+
+fn prune_all_but_three(ledger: &mut Ledger, host: HostId) {
+    let reader = ledger.reader();
+    let policy = retention::Policy {
+        keep_batches: Some(3),
+        host: Some(host),
+        ..retention::Policy::default()
+    };
+    let mut totals = Totals::default();
+    prune::survey(&reader, &mut |batch| totals.count(batch)).unwrap();
+    let mut planner = Planner::new(policy, Holds::default(), totals);
+    prune::survey(&reader, &mut |batch| planner.push(batch)).unwrap();
+    let statements = prune::statements_from(&reader, StatementNumber(0)).unwrap();
+    let mut chain = StatementChain::after(statements.last().unwrap()).unwrap();
+    let certificates = planner.finish().certificates;
+    let report = prune::prune(ledger, &mut chain, certificates, WallNanos(EPOCH + 2), 0).unwrap();
+    assert!(report.bodies() > 3, "{} bodies", report.bodies());
 }
 
 /// As if retention had freed some bodies.
