@@ -9,6 +9,8 @@ mod bundle;
 #[cfg(test)]
 mod cosignature;
 #[cfg(test)]
+mod shapes;
+#[cfg(test)]
 mod tools;
 #[cfg(test)]
 mod verifier;
