@@ -153,7 +153,8 @@ async fn a_failed_flush_ends_the_process_and_a_restart_recovers() {
     assert_eq!(next_stored(&mut session).await, Some(Sequence(0)));
     assert!(collector.end(Signal::TERM).success());
 
-    // From the fifth flush of any thread on: after the start, in the midst of groups and checkpoints.
+    // From the twentieth flush of any thread on: after the start, which tries the store and writes the first
+    // checkpoint, in the midst of groups and checkpoints.
     collector.wrapper = ["strace", "-f", "-qq", "-o"].map(String::from).to_vec();
     let trace: PathBuf = collector.layout.root().join("trace");
     collector.wrapper.push(trace.display().to_string());
@@ -162,7 +163,7 @@ async fn a_failed_flush_ends_the_process_and_a_restart_recovers() {
             "-e",
             "trace=fdatasync",
             "-e",
-            "inject=fdatasync:error=EIO:when=5+",
+            "inject=fdatasync:error=EIO:when=20+",
         ]
         .map(String::from),
     );

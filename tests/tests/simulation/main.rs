@@ -178,6 +178,12 @@ fn publishing_before_the_tiles_are_written_is_found() {
 fn sending_before_the_spool_is_synced_is_found() {
     must_find(
         Plant::SendBeforeSync,
-        &["two contents", "rolled back", "are damaged", "are missing"],
+        &[
+            "two contents",
+            "rolled back",
+            "are damaged",
+            "are missing",
+            "the spool was lost",
+        ],
     );
 }
