@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use common::{
-    answer::Moment,
     ids::{HostId, StatementNumber, WallNanos},
     statement::Hold,
     text::Text,
 };
+use jiff::{Timestamp, civil, tz::TimeZone};
 use serde_json::json;
 
 use super::{Dir, Outcome, now, open_retention, print};
@@ -65,11 +65,17 @@ enum What {
     },
 }
 
-/// An instant in RFC 3339.
+/// An instant in RFC 3339, or a date or date and time in UTC.
 pub(super) fn instant(text: &str) -> Result<WallNanos, String> {
-    text.parse::<Moment>()
-        .map(|moment| moment.0)
-        .map_err(|bad| bad.to_string())
+    let civil = || text.parse::<civil::DateTime>().ok()?.to_zoned(TimeZone::UTC).ok();
+    let at = text
+        .parse::<Timestamp>()
+        .ok()
+        .or_else(|| Some(civil()?.timestamp()))
+        .ok_or("write an instant like 2026-01-02T03:04:05Z, or a date (midnight UTC)")?;
+    u64::try_from(at.as_nanosecond())
+        .map(WallNanos)
+        .map_err(|_| "no host was watched before 1970".to_owned())
 }
 
 impl HoldCommand {
@@ -127,5 +133,25 @@ impl HoldCommand {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_read_as_people_write_them() {
+        let second = 1_767_225_600_000_000_000;
+        for text in [
+            "2026-01-01",
+            "2026-01-01T00:00:00Z",
+            "2026-01-01T01:00:00.000+01:00",
+        ] {
+            assert_eq!(instant(text), Ok(WallNanos(second)), "{text}");
+        }
+        for text in ["", "soon", "2026-13-01", "1969-12-31"] {
+            assert!(instant(text).is_err(), "{text}");
+        }
     }
 }

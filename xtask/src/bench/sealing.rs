@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use super::load::{Kind, Load};
 use super::report::Report;
-use super::{RATES, SETTLE, cpu};
+use super::{IDLE, RATES, SETTLE, cpu};
 use crate::build::Programs;
 use crate::fleet::{Fleet, Lifetime};
 use crate::shell::note;
@@ -63,11 +63,11 @@ fn one(fleet: &Fleet, seal_ms: &'static str, load: Load) -> Result<Sample> {
     };
     sleep(SETTLE);
     let before = cpu::of_process(fleet.agent())?;
-    sleep(SETTLE);
+    sleep(IDLE);
     let idle = cpu::of_process(fleet.agent())?
         .saturating_sub(before)
         .as_secs_f64()
-        / SETTLE.as_secs_f64();
+        / IDLE.as_secs_f64();
     let (cpu_before, batches_before) = (cpu::of_process(fleet.agent())?, batches(fleet)?);
     let taken = load.apply()?;
     sleep(SETTLE);
