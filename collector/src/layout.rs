@@ -115,6 +115,12 @@ impl Layout {
         self.root.join("witnesses.json")
     }
 
+    /// The socket at which the running collector takes an operator's commands.
+    #[must_use]
+    pub fn control(&self) -> PathBuf {
+        self.root.join("control.sock")
+    }
+
     /// Addresses and process id of the running collector; absent when none runs.
     #[must_use]
     pub fn running(&self) -> PathBuf {

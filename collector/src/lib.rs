@@ -7,6 +7,7 @@
 pub mod api;
 pub mod command;
 pub mod config;
+pub mod control;
 pub mod cosign;
 pub mod enrolment;
 pub mod evidence;

@@ -62,6 +62,14 @@ pub struct Metrics {
     pub evidence_dropped: Number,
     pub hosts_silent: Number,
     pub contradictions_unstated: Number,
+    pub prune_running: Number,
+    pub prune_waiting: Number,
+    pub prunes: Number,
+    pub prune_failures: Number,
+    pub pruned_bodies: Number,
+    pub pruned_body_bytes: Number,
+    pub pruned_freed_bytes: Number,
+    pub legal_holds: Number,
     stated: Mutex<BTreeMap<&'static str, u64>>,
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -129,7 +137,7 @@ impl Metrics {
         text
     }
 
-    fn describe(&self) -> [(&'static str, Type, &'static str, &Number); 19] {
+    fn describe(&self) -> [(&'static str, Type, &'static str, &Number); 27] {
         use Type::{Counter, Gauge};
         [
             ("connections", Gauge, "Agents connected.", &self.connections),
@@ -226,6 +234,49 @@ impl Metrics {
                 "Contradictions not stated: enough is proven of that host.",
                 &self.contradictions_unstated,
             ),
+            (
+                "prune_running",
+                Gauge,
+                "1 while bodies are being pruned.",
+                &self.prune_running,
+            ),
+            (
+                "prune_waiting",
+                Gauge,
+                "1 while a prune certificate waits for a published checkpoint.",
+                &self.prune_waiting,
+            ),
+            (
+                "prunes_total",
+                Counter,
+                "Prunes that removed something.",
+                &self.prunes,
+            ),
+            (
+                "prune_failures_total",
+                Counter,
+                "Prunes that did not come to their end.",
+                &self.prune_failures,
+            ),
+            (
+                "pruned_bodies_total",
+                Counter,
+                "Bodies removed.",
+                &self.pruned_bodies,
+            ),
+            (
+                "pruned_body_bytes_total",
+                Counter,
+                "Bytes of bodies removed.",
+                &self.pruned_body_bytes,
+            ),
+            (
+                "pruned_freed_bytes_total",
+                Counter,
+                "Bytes on disk freed at the groups pruned.",
+                &self.pruned_freed_bytes,
+            ),
+            ("legal_holds", Gauge, "Legal holds in force.", &self.legal_holds),
         ]
     }
 }

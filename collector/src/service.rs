@@ -4,9 +4,14 @@
 //! no new connections, agents told, what arrived committed and published, then HTTP. A pipeline that fails
 //! takes the program down with it, for only recovery knows what the ledger holds then.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use common::note::{KeyError, SignerKey, VerifierKey};
+use ledger::Reader;
 use serde::{Deserialize, Serialize};
 use tokio::{
     net::TcpListener,
@@ -17,6 +22,7 @@ use tracing::{info, warn};
 use crate::{
     api,
     config::Config,
+    control,
     cosign::{Board, Witnesses, WitnessesError},
     evidence::EvidenceStore,
     files::{self, FileError, PUBLIC},
@@ -24,10 +30,10 @@ use crate::{
     ingest::{self, BindError, Context, Server},
     layout::Layout,
     metrics::Metrics,
-    pipeline::{self, Input, PipelineError, RecoverError},
+    pipeline::{self, Input, PipelineError, PipelineHandle, RecoverError},
     projection::{self, Projection},
     query::Query,
-    register, stop,
+    register, retention, stop,
 };
 
 /// Longest key file read, bytes.
@@ -131,6 +137,7 @@ pub fn run(
             witnesses,
             Box::new(move |_| follower.wake()),
         )?;
+        let keeper = Arc::new(keep(&config, &reader, &projection, &running.handle, &metrics)?);
         register::follow(layout.clone(), running.handle.clone()).map_err(ServiceError::Runtime)?;
         let server = Server::bind(Context {
             config: Arc::clone(&config),
@@ -158,6 +165,9 @@ pub fn run(
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServiceError::Runtime)?;
         let (ingest_stop, ingest_stopped) = stop::channel();
         let (web_stop, web_stopped) = stop::channel();
+        let control = control::serve(layout, Arc::clone(&keeper), web_stopped.clone())
+            .inspect_err(|error| warn!(%error, "no commands are taken while this runs"))
+            .ok();
         let ingest = tokio::spawn(server.run(ingest_stopped));
         let rate = config.http_requests_per_second;
         let web = tokio::spawn(http::serve(web, routes, Arc::clone(&metrics), rate, web_stopped));
@@ -179,6 +189,7 @@ pub fn run(
             let _ = tokio::time::timeout(LAST_WORDS_MAX, told).await;
         }
         info!("stopping");
+        keeper.stop();
         ingest_stop.request();
         // A task that panicked has nothing left to stop.
         let _ = ingest.await;
@@ -189,7 +200,12 @@ pub fn run(
                 ended.await
             }
         };
+        // A prune under way stops between two groups, and whoever waits for it is told; it panicked at worst.
+        let _ = tokio::task::spawn_blocking(move || keeper.end()).await;
         web_stop.request();
+        if let Some(control) = control {
+            let _ = control.await;
+        }
         if tokio::time::timeout(http::STOP_MAX, web).await.is_err() {
             warn!("HTTP requests were cut off");
         }
@@ -200,8 +216,28 @@ pub fn run(
     })
 }
 
+/// The thread that prunes.
+fn keep(
+    config: &Config,
+    reader: &Reader,
+    projection: &Arc<Projection>,
+    pipeline: &PipelineHandle,
+    metrics: &Arc<Metrics>,
+) -> Result<retention::Keeper, ServiceError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let pruner = retention::Pruner::new(
+        reader.clone(),
+        Arc::clone(projection),
+        pipeline.clone(),
+        Arc::clone(metrics),
+        Arc::clone(&stop),
+    );
+    let (rules, interval) = (config.retention.clone(), config.retention_interval);
+    retention::start(pruner, rules, interval, Arc::clone(metrics), stop).map_err(ServiceError::Runtime)
+}
+
 /// The ledger's verifier key, from its signing key: the public file appears with the first checkpoint.
-fn read_verifier(layout: &Layout) -> Result<VerifierKey, ServiceError> {
+pub(crate) fn read_verifier(layout: &Layout) -> Result<VerifierKey, ServiceError> {
     let path = layout.ledger_key();
     let text = files::read_text(&path, KEY_BYTES_MAX)?;
     match SignerKey::parse(text.trim()) {

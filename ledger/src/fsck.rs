@@ -154,7 +154,7 @@ fn take_inventory(
         }
         if path == PRUNING {
             report.note(format!(
-                "{path}: a prune is under way; the next start of the collector finishes it"
+                "{path}: a prune is under way, or was interrupted; the collector finishes it"
             ));
             continue;
         }

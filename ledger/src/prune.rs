@@ -1,9 +1,11 @@
 //! Removing bodies: certificate first, then one group after the other.
 //!
-//! Owns the order of steps (`docs/format/ledger.md`, "Pruning"): a mark that a prune begins, the certificates as
-//! durable statements under a checkpoint, then for each group what is kept of it, durable, and only then the
-//! group's end; at last the mark's. A crash anywhere leaves a ledger that [`finish`] brings to that end by the
-//! same code, from the certificates alone. Refuses to remove a body that no published certificate names.
+//! Owns the order of steps (`docs/format/ledger.md`, "Pruning"): a mark that a prune begins, then, once whoever
+//! writes the ledger has made the certificates durable and published them, for each group what is kept of it,
+//! durable, and only then the group's end; at last the mark's. [`finish`] is all of it that comes after the
+//! certificates, live and after a crash, from the published certificates alone. It works beside the ledger's
+//! writer: it touches nothing but the mark and groups under the published checkpoint, whose names the writer never
+//! uses again. Refuses to remove a body that no published certificate names, and to write a leaf.
 
 mod report;
 
@@ -12,21 +14,17 @@ pub use self::report::{Change, Report};
 use common::{
     batch::UnverifiedHeader,
     entry::UnverifiedEntry,
-    ids::{HostId, LeafIndex, Sequence, StatementNumber, WallNanos},
+    ids::{HostId, LeafIndex, Sequence, StatementNumber},
     retention::{Batch, Holds},
-    statement::{
-        BadStatement, LeafRange, PruneCertificate, Said, StatementChain, StatementFault, UnverifiedStatement,
-        VerifiedStatement,
-    },
+    statement::{BadStatement, LeafRange, Said, StatementFault, UnverifiedStatement, VerifiedStatement},
 };
 
 use crate::{
-    group::{Entry, GROUP_BYTES_MAX, GroupFault, Head, Prologue, group_path, slice},
+    group::{GROUP_BYTES_MAX, GroupFault, Head, Prologue, group_path, slice},
     kept::{KEPT_BYTES_MAX, Kept, encode_kept, kept_path},
     reader::{ReadError, Reader},
-    recovery::start_of,
-    storage::{Storage, StorageError},
-    writer::{AppendError, Ledger, PublishError},
+    recovery::head_of,
+    storage::{Storage, StorageError, Usage},
 };
 
 /// The object that says that a prune is under way: the number, in decimal and with a newline, from which on
@@ -45,12 +43,6 @@ pub enum PruneError {
     /// The ledger cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The certificate could not be made durable.
-    #[error(transparent)]
-    Append(#[from] AppendError),
-    /// The certificate could not be published.
-    #[error(transparent)]
-    Publish(#[from] PublishError),
     /// A group is damaged. Disk or tampering; `hostledger verify` tells.
     #[error("{path}: {fault}")]
     Group {
@@ -62,7 +54,7 @@ pub enum PruneError {
     /// A group is gone.
     #[error("group of leaf {0} is missing; run `hostledger verify`")]
     Missing(LeafIndex),
-    /// A statement cannot be made, or read.
+    /// A stored statement cannot be read.
     #[error(transparent)]
     Statement(#[from] BadStatement),
     /// A stored statement does not verify.
@@ -73,84 +65,106 @@ pub enum PruneError {
     Mark,
 }
 
-/// Removes what `certificates` name: states them behind `chain`, publishes, and carries them out.
-///
-/// # Errors
-/// [`PruneError`]. After an [`AppendError::Fatal`] or [`PublishError::Fatal`] open the ledger anew.
-pub fn prune(
-    ledger: &mut Ledger,
-    chain: &mut StatementChain,
-    certificates: Vec<PruneCertificate>,
-    at: WallNanos,
-    clock_error_ns: u64,
-) -> Result<Report, PruneError> {
-    finish(ledger)?;
-    let reader = ledger.reader();
-    let storage = reader.storage();
-    let mut report = Report::begin(storage)?;
-    if certificates.is_empty() {
-        return Ok(report.end(storage)?);
-    }
-    // A crash from here on: the next start looks for certificates from this number on, and finds none or all.
-    storage.replace(PRUNING, format!("{}\n", chain.next).as_bytes())?;
-    let mut next = *chain;
-    let mut statements = Vec::new();
-    for certificate in certificates {
-        let statement = next.write(Said::Prune(certificate), at, clock_error_ns, &ledger.signer)?;
-        next.follow(&statement)?;
-        statements.push(statement);
-    }
-    state(ledger, &statements)?;
-    *chain = next;
-    // From here on the certificates are durable and published, so bodies may go.
-    report.stated(ledger.reader().storage())?;
-    carry_out(&ledger.reader(), &certified(&statements), false, &mut report)?;
-    let reader = ledger.reader();
-    reader.storage().remove_durably(PRUNING)?;
-    Ok(report.end(reader.storage())?)
+/// What became of a prune that was to be carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// No mark is there: nothing was to be done.
+    Nothing,
+    /// A certificate since the mark is durable and not published: nothing may go by it yet. The mark stays.
+    Unpublished(StatementNumber),
+    /// The caller asked to stop; the mark stays, and the same call goes on from there.
+    Stopped,
+    /// Everything that published certificates name is gone for good.
+    Done,
 }
 
-/// Makes statements durable and publishes them.
+/// Puts the mark: from the next statement on there may be certificates to carry out. To be called before the first
+/// of them is handed to the writer, and by one thread at a time.
 ///
 /// # Errors
-/// As for any group.
-pub fn state(ledger: &mut Ledger, statements: &[VerifiedStatement]) -> Result<(), PruneError> {
-    let entries: Vec<Entry<'_>> = statements
-        .iter()
-        .map(|statement| Entry {
-            header: statement.bytes(),
-            body: &[],
-        })
-        .collect();
-    ledger.append_group(&entries)?;
-    ledger.integrate_and_publish()?;
-    Ok(())
+/// [`PruneError`]; nothing was removed.
+pub fn begin(reader: &Reader) -> Result<(), PruneError> {
+    let last = reader.host_head(&HostId::COLLECTOR)?;
+    let next = last.map_or(0, |last| last.sequence.0.saturating_add(1));
+    // A crash from here on: the next start looks for certificates from this number on, and finds none or some.
+    Ok(reader
+        .storage()
+        .replace(PRUNING, format!("{next}\n").as_bytes())?)
 }
 
-/// Carries out what a crash interrupted; `None` where nothing was under way.
+/// Removes the mark, where no certificate was stated behind it.
 ///
 /// # Errors
-/// [`PruneError`]; the ledger is sound all the same, and some bodies are still there.
-pub fn finish(ledger: &Ledger) -> Result<Option<Report>, PruneError> {
-    let reader = ledger.reader();
+/// [`PruneError`]; a mark that stays makes the next start look for certificates, and find none.
+pub fn abandon(reader: &Reader) -> Result<(), PruneError> {
+    Ok(reader.storage().remove_durably(PRUNING)?)
+}
+
+/// What the ledger's whole directory takes, as `du` counts it.
+///
+/// # Errors
+/// It cannot be read.
+pub fn usage(reader: &Reader) -> Result<Usage, PruneError> {
+    Ok(reader.storage().usage("")?)
+}
+
+/// Whether a prune is under way, or was when the process ended.
+///
+/// # Errors
+/// [`PruneError`].
+pub fn is_marked(reader: &Reader) -> Result<bool, PruneError> {
+    Ok(reader.storage().length(PRUNING)?.is_some())
+}
+
+/// Carries out every certificate since the mark, once all of them are published: live, when those stated since
+/// [`begin`] are; after a start, when those found durable are.
+/// `again` where a crash may have come between. `each` hears of every group looked at, with what changed, and says
+/// whether to go on.
+///
+/// # Errors
+/// [`PruneError`]; the ledger is sound all the same, some bodies are still there, and the mark stays.
+pub fn finish(
+    reader: &Reader,
+    again: bool,
+    each: &mut dyn FnMut(Option<Change>) -> bool,
+) -> Result<Finished, PruneError> {
     let storage = reader.storage();
     let Some(mark) = storage.read(PRUNING, PRUNING_BYTES_MAX)? else {
-        return Ok(None);
+        return Ok(Finished::Nothing);
     };
-    if reader.leaves() > reader.published().checkpoint.size {
-        // A certificate may be among the leaves that wait for a checkpoint: the start after that one comes back.
-        return Ok(None);
-    }
     let from = std::str::from_utf8(&mark)
         .ok()
         .and_then(|text| text.strip_suffix('\n')?.parse().ok())
         .ok_or(PruneError::Mark)?;
-    let mut report = Report::begin(storage)?;
-    report.stated(storage)?;
-    let statements = statements_from(&reader, StatementNumber(from))?;
-    carry_out(&reader, &certified(&statements), true, &mut report)?;
+    let from = StatementNumber(from);
+    if let Some(number) = unpublished_certificate(reader, from)? {
+        return Ok(Finished::Unpublished(number));
+    }
+    let statements = statements_from(reader, from)?;
+    if !carry_out(reader, &certified(&statements), again, each)? {
+        return Ok(Finished::Stopped);
+    }
     storage.remove_durably(PRUNING)?;
-    Ok(Some(report.end(storage)?))
+    Ok(Finished::Done)
+}
+
+/// The first certificate from that number on that no checkpoint covers.
+fn unpublished_certificate(
+    reader: &Reader,
+    from: StatementNumber,
+) -> Result<Option<StatementNumber>, PruneError> {
+    let size = reader.published().checkpoint.size;
+    let last = reader.host_head(&HostId::COLLECTOR)?;
+    for number in from.0..last.map_or(0, |last| last.sequence.0.saturating_add(1)) {
+        let found = reader.find(&HostId::COLLECTOR, Sequence(number))?;
+        if let Some(record) = found.filter(|record| record.leaf.0 >= size) {
+            let statement = UnverifiedStatement::parse(&reader.header(record.leaf)?)?;
+            if matches!(statement.claimed().said, Said::Prune(_)) {
+                return Ok(Some(StatementNumber(number)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// The published statements from a number on, verified.
@@ -199,12 +213,14 @@ fn certified(statements: &[VerifiedStatement]) -> Vec<(LeafRange, StatementNumbe
     named
 }
 
+/// `false` where `each` asked to stop.
 fn carry_out(
     reader: &Reader,
     named: &[(LeafRange, StatementNumber)],
     again: bool,
-    report: &mut Report,
-) -> Result<(), PruneError> {
+    each: &mut dyn FnMut(Option<Change>) -> bool,
+) -> Result<bool, PruneError> {
+    // A checkpoint covers whole groups, so each group reached is wholly below it and the writer is done with it.
     let size = reader.published().checkpoint.size;
     let mut done = LeafIndex(0);
     for (range, _) in named {
@@ -212,11 +228,13 @@ fn carry_out(
         while leaf < range.end() && leaf.0 < size {
             let first = reader.group_of(leaf)?;
             let (end, change) = rewrite(reader.storage(), first, named, again)?;
-            report.changes.extend(change);
             (leaf, done) = (end, end);
+            if !each(change) {
+                return Ok(false);
+            }
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// By which certificate the body of `leaf` goes.
@@ -302,7 +320,7 @@ fn rewrite(
     Ok((head.end(), Some(change)))
 }
 
-fn usage_of(storage: &dyn Storage, group: &str, kept: &str) -> Result<crate::storage::Usage, StorageError> {
+fn usage_of(storage: &dyn Storage, group: &str, kept: &str) -> Result<Usage, StorageError> {
     Ok(storage.usage(group)?.plus(storage.usage(kept)?))
 }
 
@@ -315,16 +333,11 @@ pub fn survey(reader: &Reader, each: &mut dyn FnMut(&Batch)) -> Result<(), Prune
     let mut next = LeafIndex(0);
     while next.0 < size {
         let storage = reader.storage();
-        let (path, fixed) = start_of(storage, next)?.ok_or(PruneError::Missing(next))?;
+        let (path, bytes) = head_of(storage, next)?.ok_or(PruneError::Missing(next))?;
         let damaged = |fault| PruneError::Group {
             path: path.clone(),
             fault,
         };
-        let length = Prologue::parse(&fixed).map_err(damaged)?.head_bytes();
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let bytes = storage
-            .read_range(&path, 0, length)?
-            .ok_or(PruneError::Missing(next))?;
         let head = Head::parse(&bytes, next).map_err(damaged)?;
         let gone = if path == group_path(next) {
             Vec::new()

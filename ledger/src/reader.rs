@@ -25,7 +25,7 @@ use crate::{
     group::{Place, group_path},
     index::{BatchRecord, Damaged, Describe, Index, IndexNews, Location, Tell},
     kept::{Kept, kept_path},
-    recovery::{head_with, rebuild},
+    recovery::{LOOKS_MAX, head_with, rebuild},
     storage::{Storage, StorageError},
     tiles::{BUNDLE_BYTES_MAX, LOG, TILE_BYTES_MAX, TileError, TileStore, object_path},
 };
@@ -336,6 +336,7 @@ impl Reader {
         fits: impl Fn(&[u8], &Place) -> Result<bool, ReadError>,
     ) -> Result<Vec<u8>, ReadError> {
         let mut again = false;
+        let mut looks = 0;
         loop {
             let (seen, location) = self.indexed(|index| index.location(leaf))?;
             let location = location.ok_or_else(|| ReadError::NoSuchLeaf {
@@ -353,6 +354,11 @@ impl Reader {
                     path: group_path(location.group),
                 },
             };
+            looks += 1;
+            if looks < LOOKS_MAX {
+                // A prune may have replaced what is kept of the group between finding a part of it and reading it.
+                continue;
+            }
             let head = head_with(self.shared.storage.as_ref(), leaf)?;
             let misled = head.is_some_and(|head| {
                 let entry = usize::try_from(leaf.0 - head.first.0).unwrap_or(usize::MAX);

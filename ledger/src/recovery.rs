@@ -23,7 +23,7 @@ use common::{
 use self::{load::load, read::resume};
 pub(crate) use self::{
     load::rebuild,
-    read::{head_with, start_of},
+    read::{LOOKS_MAX, head_of, head_with},
 };
 use crate::{
     frontier::Frontier,

@@ -1,6 +1,8 @@
 //! Cross-crate tests.
 
 pub mod chains;
+pub mod large;
+pub mod pruning;
 
 /// Header of a leaf that `ledger-worker` appends: follows from the leaf alone.
 #[must_use]

@@ -3,77 +3,37 @@
 
 use std::{path::Path, process::Command, sync::Arc};
 
-use collector::{layout::Layout, pki, projection::Projection, query::Query, retention::Retention};
+use collector::{
+    config::{Config, Raw},
+    layout::Layout,
+    pipeline::Retain,
+    pki,
+    projection::Projection,
+    query::Query,
+    retention::Stopped,
+};
 use common::{
-    event::{Kind, baseline::Phase, process::ProcessCause},
+    event::{Kind, process::ProcessCause},
     ids::{LeafIndex, StatementNumber, WallNanos},
     note::SignerKey,
-    receipt::Receipt,
     retention::Policy,
-    statement::Hold,
+    statement::{Hold, HoldLifted},
     text::Text,
 };
 use ledger::{Entry, Ledger, Local, audit, fsck::Options};
-use tests::chains::{GOES_ON, Maker, STARTS, baseline, event, process, process_key, run_begins, wall};
+use tests::{
+    chains::{GOES_ON, Maker, STARTS, event, process, process_key, run_begins, wall},
+    large::Large,
+};
 
 /// Batches of each host, and hosts.
 const BATCHES: u64 = 2_500;
 const HOSTS: u8 = 8;
-/// Batches in a group.
-const GROUP: usize = 64;
 
-/// One host's chain: 10 ms a batch, one program started in each.
-fn chain(seed: u8) -> Maker {
-    let mut maker = Maker::new(seed);
-    let mut begun = run_begins(maker.host(), &format!("node-{seed}"), 0);
-    begun.push(event(5, baseline(0, Phase::Complete { events: 3 })));
-    maker.seal(STARTS, 0, 9, &begun);
-    let long = vec![b'a'; 1_500];
-    for at in 1..BATCHES {
-        let key = process_key(u32::try_from(at).unwrap() + 10, at * 10);
-        let fact = process(key, None, &[b"/bin/work", &long], ProcessCause::Exec);
-        maker.seal(GOES_ON, at * 10, at * 10 + 9, &[event(at * 10 + 1, fact)]);
-    }
-    maker
-}
-
-/// A collector's directory with that ledger; the chains, and receipts of the first groups.
-fn collector(dir: &Path) -> (Layout, SignerKey, Vec<(Vec<u8>, Receipt)>) {
-    let layout = Layout::new(dir);
-    pki::init(
-        &layout,
-        "ledger.example/prune",
-        &[],
-        WallNanos(1_800_000_000_000_000_000),
-    )
-    .unwrap();
-    let text = std::fs::read_to_string(layout.ledger_key()).unwrap();
-    let signer = SignerKey::parse(text.trim()).unwrap();
-    let chains: Vec<Maker> = std::thread::scope(|scope| {
-        let made: Vec<_> = (1..=HOSTS).map(|seed| scope.spawn(move || chain(seed))).collect();
-        made.into_iter().map(|made| made.join().unwrap()).collect()
-    });
-    let storage = Local::open_writer(&layout.ledger()).unwrap();
-    let describe = collector::pipeline::describe;
-    let (mut ledger, _) = Ledger::open(Arc::new(storage), signer.clone(), describe).unwrap();
-    let leaves: Vec<&(Vec<u8>, Vec<u8>)> = (0..usize::try_from(BATCHES).unwrap())
-        .flat_map(|at| chains.iter().map(move |chain| &chain.sealed[at]))
-        .collect();
-    let mut receipts = Vec::new();
-    for (at, group) in leaves.chunks(GROUP).enumerate() {
-        let entries: Vec<Entry<'_>> = group
-            .iter()
-            .map(|(header, body)| Entry { header, body })
-            .collect();
-        let first = ledger.append_group(&entries).unwrap();
-        if at % 16 == 0 {
-            ledger.integrate_and_publish().unwrap();
-            // As an agent gets them: under the checkpoint of that moment.
-            receipts.push((group[0].0.clone(), ledger.reader().receipt(first).unwrap()));
-        }
-    }
-    ledger.integrate_and_publish().unwrap();
-    (layout, signer, receipts)
+/// The stopped collector of that directory.
+fn open(layout: &Layout) -> Stopped {
+    let config = Config::load(&layout.config(), std::iter::empty(), &Raw::new()).unwrap();
+    Stopped::open(layout, &config).unwrap()
 }
 
 /// What `du` says: bytes on disk, and by length.
@@ -94,20 +54,25 @@ fn du(dir: &Path) -> (u64, u64) {
 #[test]
 fn nine_tenths_of_a_large_ledger_go_and_everything_still_verifies() {
     let dir = tempfile::tempdir().unwrap();
-    let (layout, signer, receipts) = collector(dir.path());
+    let Large {
+        layout,
+        signer,
+        receipts,
+        ..
+    } = Large::make(dir.path(), HOSTS, BATCHES);
     let leaves = BATCHES * u64::from(HOSTS);
     let policy = Policy {
         older_than: Some(wall(BATCHES * 10 * 9 / 10)),
         ..Policy::default()
     };
-    let mut retention = Retention::open(&layout).unwrap();
-    let plan = retention.plan(&policy).unwrap();
+    let stopped = open(&layout);
+    let plan = stopped.pruner().plan(&policy).unwrap();
     assert_eq!((plan.bodies(), plan.held), (leaves * 9 / 10, 0));
     let before = du(&layout.ledger());
-    let report = retention
-        .prune(plan, WallNanos(1_800_000_000_000_000_000))
-        .unwrap();
-    drop(retention);
+    let done = stopped.pruner().prune(&policy, true, &mut |_| ()).unwrap();
+    assert_eq!(done.plan, plan);
+    let report = done.report;
+    stopped.close().unwrap();
     let after = du(&layout.ledger());
 
     // The report is what du says, to the byte; and the groups account for all of it but certificate and mark.
@@ -150,8 +115,8 @@ fn nine_tenths_of_a_large_ledger_go_and_everything_still_verifies() {
     drop(storage);
 
     // A start as always: nothing is left to do, old receipts and new ones verify.
-    let retention = Retention::open(&layout).unwrap();
-    let reader = retention.reader();
+    let stopped = open(&layout);
+    let reader = stopped.pruner().reader().clone();
     assert!(receipts.len() > 15);
     for (header, receipt) in &receipts {
         receipt.verify(header, signer.verifier()).unwrap();
@@ -242,34 +207,33 @@ fn a_legal_hold_wins_until_it_is_lifted() {
         until: wall(150),
         reason: Text(b"case 7".to_vec()),
     };
-    let now = WallNanos(1_800_000_000_000_000_000);
-    let mut retention = Retention::open(&layout).unwrap();
-    let number = retention.add_hold(hold.clone(), now).unwrap();
-    let plan = retention.plan(&policy).unwrap();
-    assert_eq!((plan.bodies(), plan.held), (33, 6));
-    assert_eq!(plan.certificates[0].holds, [number]);
-    retention.prune(plan, now).unwrap();
-    drop(retention);
+    let stopped = open(&layout);
+    let number = stopped.pruner().retain(Retain::Hold(hold.clone())).unwrap();
+    let number = number.number.unwrap();
+    let done = stopped.pruner().prune(&policy, false, &mut |_| ()).unwrap();
+    assert_eq!((done.plan.bodies(), done.plan.held), (33, 6));
+    assert_eq!(done.plan.certificates[0].holds, [number]);
+    assert_eq!(done.report.bodies(), 33);
+    stopped.close().unwrap();
 
     // It is a statement of the ledger, so another process knows it.
-    let mut retention = Retention::open(&layout).unwrap();
-    assert_eq!(retention.holds().unwrap().in_force().get(&number), Some(&hold));
+    let stopped = open(&layout);
+    let pruner = stopped.pruner();
+    let holds = pruner.retain(Retain::Holds).unwrap().holds;
+    assert_eq!(holds.in_force().get(&number), Some(&hold));
     for (leaf, sealed) in (10..16).zip(&maker.sealed[10..]) {
-        assert_eq!(retention.reader().body(LeafIndex(leaf)).unwrap(), sealed.1);
+        assert_eq!(pruner.reader().body(LeafIndex(leaf)).unwrap(), sealed.1);
     }
-    assert!(
-        retention
-            .lift_hold(StatementNumber(1), Text(Vec::new()), now)
-            .is_err()
-    );
-    retention
-        .lift_hold(number, Text(b"closed".to_vec()), now)
-        .unwrap();
-    let plan = retention.plan(&policy).unwrap();
-    assert_eq!((plan.bodies(), plan.held), (6, 0));
-    let report = retention.prune(plan, now).unwrap();
-    assert_eq!((report.bodies(), report.changes.len()), (6, 1));
-    drop(retention);
+    let lift = |hold| {
+        let reason = Text(b"closed".to_vec());
+        pruner.retain(Retain::Lift(HoldLifted { hold, reason }))
+    };
+    assert!(lift(StatementNumber(1)).is_err());
+    lift(number).unwrap();
+    let done = pruner.prune(&policy, false, &mut |_| ()).unwrap();
+    assert_eq!((done.plan.bodies(), done.plan.held), (6, 0));
+    assert_eq!((done.report.bodies(), done.report.changes.len()), (6, 1));
+    stopped.close().unwrap();
     let found = audit::run(
         &Local::open_reader(&layout.ledger()).unwrap(),
         &Options::default(),

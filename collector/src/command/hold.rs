@@ -1,17 +1,17 @@
-//! `hold`: legal holds, set, listed and lifted on a stopped collector.
+//! `hold`: legal holds, set, listed and lifted, whether or not the collector runs.
 
 use std::process::ExitCode;
 
 use anyhow::Context;
 use common::{
     ids::{HostId, StatementNumber, WallNanos},
-    statement::Hold,
+    statement::{Hold, HoldLifted},
     text::Text,
 };
 use jiff::{Timestamp, civil, tz::TimeZone};
-use serde_json::json;
 
-use super::{Dir, Outcome, now, open_retention, print};
+use super::{Dir, Outcome, ask_or_do, print};
+use crate::{control::Question, pipeline::Retain, retention};
 
 /// Arguments of `hold`.
 #[derive(clap::Args)]
@@ -95,26 +95,19 @@ impl HoldCommand {
                     until: until.unwrap_or(WallNanos(u64::MAX)),
                     reason: Text(reason.into_bytes()),
                 };
-                let number = open_retention(&dir)?.add_hold(hold.clone(), now())?;
-                let value = json!({"statement": number, "hold": hold});
-                print(json, &value, || format!("statement {number}: {hold}"))?;
+                let question = Question::AddHold { hold: hold.clone() };
+                let told = ask_or_do(&dir, &question, |stopped| {
+                    let stated = stopped.pruner().retain(Retain::Hold(hold.clone()))?;
+                    Ok(retention::hold_added(stated.number, &hold))
+                })?;
+                print(json, &told.value, || told.text.clone())?;
             }
             What::List { dir, json } => {
-                let holds = open_retention(&dir)?.holds()?;
-                let rows: Vec<_> = holds.in_force().iter().collect();
-                let value = json!(
-                    rows.iter()
-                        .map(|(number, hold)| json!({"statement": number, "hold": hold}))
-                        .collect::<Vec<_>>()
-                );
-                print(json, &value, || match rows.is_empty() {
-                    true => "no legal hold is in force".to_owned(),
-                    false => rows
-                        .iter()
-                        .map(|(number, hold)| format!("statement {number}: {hold}"))
-                        .collect::<Vec<_>>()
-                        .join("\n"),
+                let told = ask_or_do(&dir, &Question::ListHolds, |stopped| {
+                    let holds = stopped.pruner().retain(Retain::Holds)?.holds;
+                    Ok(retention::holds_listed(&holds))
                 })?;
+                print(json, &told.value, || told.text.clone())?;
             }
             What::Lift {
                 dir,
@@ -123,13 +116,17 @@ impl HoldCommand {
                 json,
             } => {
                 let hold = StatementNumber(number);
-                let lifted = open_retention(&dir)?
-                    .lift_hold(hold, Text(reason.into_bytes()), now())
-                    .context("hold not lifted")?;
-                let value = json!({"statement": lifted, "lifted": hold});
-                print(json, &value, || {
-                    format!("statement {lifted} lifts the hold of statement {hold}")
+                let reason = Text(reason.into_bytes());
+                let lifted = HoldLifted { hold, reason };
+                let question = Question::LiftHold {
+                    lifted: lifted.clone(),
+                };
+                let told = ask_or_do(&dir, &question, |stopped| {
+                    let stated = stopped.pruner().retain(Retain::Lift(lifted));
+                    let number = stated.context("hold not lifted")?.number;
+                    Ok(retention::hold_lifted(number, hold))
                 })?;
+                print(json, &told.value, || told.text.clone())?;
             }
         }
         Ok(ExitCode::SUCCESS)

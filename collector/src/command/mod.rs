@@ -26,8 +26,9 @@ use common::ids::WallNanos;
 
 use crate::{
     config::{self, Config, ConfigError},
+    control::{self, Answer, Question},
     layout::Layout,
-    retention::Retention,
+    retention::{Stopped, Told},
     witness::BadSettings,
 };
 
@@ -59,16 +60,25 @@ impl Dir {
     }
 }
 
-/// A stopped collector's ledger. What is said there is published at once, which nobody may do past the witnesses.
-fn open_retention(dir: &Dir) -> anyhow::Result<Retention> {
+/// Asks the collector that runs in the directory, or does the same over its ledger where none runs.
+fn ask_or_do(
+    dir: &Dir,
+    question: &Question,
+    stopped: impl FnOnce(&Stopped) -> anyhow::Result<Told>,
+) -> anyhow::Result<Told> {
     let layout = dir.layout();
-    let config = Config::load(&layout.config(), std::env::vars(), &config::Raw::default())?;
-    if config.witnesses.is_some() {
-        anyhow::bail!(
-            "this collector's checkpoints wait for witnesses, and prune and hold cannot ask them yet; nothing was done"
-        );
+    let answer = control::ask(&layout, question, &mut |words| eprintln!("waiting: {words}"))?;
+    match answer {
+        Some(Answer::Told(told)) => Ok(told),
+        Some(_) => anyhow::bail!("the collector answers what was not asked; use the program that runs"),
+        None => {
+            let config = Config::load(&layout.config(), std::env::vars(), &config::Raw::default())?;
+            let opened = Stopped::open(&layout, &config)?;
+            let told = stopped(&opened);
+            opened.close()?;
+            told
+        }
     }
-    Ok(Retention::open(&layout)?)
 }
 
 #[derive(Subcommand)]
@@ -86,7 +96,7 @@ enum Command {
     /// Check every byte of a ledger, offline; exit code 4 when it is not sound.
     #[command(visible_alias = "fsck")]
     Verify(verify::Verify),
-    /// Remove the bodies of old batches, on a stopped collector; headers, proofs and receipts stay.
+    /// Remove the bodies of old batches, whether or not the collector runs; headers, proofs and receipts stay.
     Prune(prune::Prune),
     /// Legal holds: what no retention policy may remove.
     Hold(hold::HoldCommand),

@@ -2,15 +2,17 @@
 
 use std::process::ExitCode;
 
-use common::checkpoint;
+use common::{checkpoint, ids::StatementNumber};
 use serde_json::json;
 
 use super::{Dir, Outcome, print};
 use crate::{
+    control::{self, Answer, Question},
     cosign::WitnessesFile,
     files,
     layout::Layout,
     registry::{self, Registration},
+    retention::Progress,
     service::RunningFile,
 };
 
@@ -34,7 +36,11 @@ impl Status {
         let running = running(&layout);
         let head = head(&layout);
         let witnesses = witnesses(&layout);
+        let retention = running.as_ref().and_then(|_| progress(&layout));
         let value = json!({
+            "retention": retention.as_ref().map(|(progress, holds)| json!({
+                "at": progress.at, "last": progress.last, "rules": progress.rules, "holds": holds,
+            })),
             "witnesses": witnesses,
             "running": running,
             "checkpoint": head.as_ref().map(|head| json!({
@@ -59,6 +65,9 @@ impl Status {
             });
             if let Some(file) = &witnesses {
                 lines.extend(witness_lines(file));
+            }
+            if let Some((progress, holds)) = &retention {
+                lines.extend(retention_lines(progress, holds.len()));
             }
             lines.push(format!("{} items of evidence", evidence(&layout)));
             lines.push(format!("{} hosts registered", hosts.len()));
@@ -94,6 +103,26 @@ fn head(layout: &Layout) -> Option<checkpoint::Checkpoint> {
     let key = common::note::VerifierKey::parse(key.trim()).ok()?;
     let note = files::read_text(&layout.checkpoint(), FILE_BYTES_MAX).ok()?;
     checkpoint::open(note.as_bytes(), &key).ok()
+}
+
+/// What retention is at in the running collector, with the legal holds in force.
+fn progress(layout: &Layout) -> Option<(Progress, Vec<StatementNumber>)> {
+    match control::ask(layout, &Question::Progress, &mut |_| ()) {
+        Ok(Some(Answer::Progress { progress, holds })) => Some((progress, holds)),
+        _ => None,
+    }
+}
+
+fn retention_lines(progress: &Progress, holds: usize) -> Vec<String> {
+    let or = |text: &str, otherwise: &str| if text.is_empty() { otherwise } else { text }.to_owned();
+    vec![
+        format!(
+            "retention: {}; {holds} legal holds; {}",
+            or(&progress.rules.join("; "), "no rules"),
+            or(&progress.at, "nothing under way")
+        ),
+        format!("  last prune: {}", or(&progress.last, "none since the start")),
+    ]
 }
 
 /// What the collector last knew of its witnesses.

@@ -5,8 +5,10 @@
 //! program that runs on half of what it was told is worse than one that does not start.
 
 mod parse;
+mod rule;
 
 pub(crate) use self::parse::duration;
+pub use self::rule::Rule;
 
 use std::{
     collections::BTreeMap,
@@ -67,6 +69,10 @@ pub struct Config {
     pub silence_after: Duration,
     /// What a host's clock may be wrong by beyond all error bounds before it is stated.
     pub clock_tolerance: Duration,
+    /// By which rules bodies are pruned; none removes nothing.
+    pub retention: Vec<Rule>,
+    /// How often the rules are applied.
+    pub retention_interval: Duration,
 }
 
 /// What to do with a checkpoint that too few witnesses cosigned. There is no default.
@@ -181,6 +187,13 @@ pub const SETTINGS: &[Setting] = &[
         "5s",
         "state a clock anomaly beyond all error bounds and this",
     ),
+    setting(
+        "retention",
+        "",
+        "rules by which bodies are pruned, with ; between them: \"older_than=90d; host=ID older_than=7d keep_batches=1000; \
+         bytes_max=1000000000000\"; a body goes where all criteria of any rule let it go; empty removes nothing",
+    ),
+    setting("retention_interval", "1h", "apply these rules this often"),
 ];
 
 const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
@@ -295,6 +308,11 @@ impl Config {
                 Duration::from_millis(100)..=Duration::from_secs(30 * 86_400),
             ),
             clock_tolerance: read.duration("clock_tolerance", Duration::ZERO..=Duration::from_secs(86_400)),
+            retention: read.rules("retention"),
+            retention_interval: read.duration(
+                "retention_interval",
+                Duration::from_millis(100)..=Duration::from_secs(30 * 86_400),
+            ),
         };
         faults.extend(read.into_faults());
         if config.connection_bytes_max > config.inflight_bytes_max {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use super::{Fault, Origin, QuorumMissing};
+use super::{Fault, Origin, QuorumMissing, Rule, rule};
 
 /// Reads typed values; after a fault a harmless one stands in, since the whole is refused anyway.
 pub(super) struct Values<'a, D> {
@@ -80,6 +80,10 @@ impl<'a, D: Fn(&str, &Origin) -> String> Values<'a, D> {
             (other, _) => Err(format!("{other:?} is neither closed nor open")),
         });
         choice.flatten().map(|missing| (PathBuf::from(path), missing))
+    }
+
+    pub(super) fn rules(&mut self, name: &str) -> Vec<Rule> {
+        self.read(name, rule::parse).unwrap_or_default()
     }
 
     fn read<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {

@@ -18,6 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     ConnectionId, Input, Submission,
+    retaining::{AwaitDurable, Retained, Retaining},
     stating::{Stating, read_clocks},
 };
 use crate::{
@@ -43,6 +44,8 @@ pub(super) struct Desk {
     /// Shares of the bytes in flight, by host in order of sequence, given back when the batch is stored. They
     /// outlive the connection, as the batches do.
     permits: HashMap<HostId, VecDeque<(Sequence, OwnedSemaphorePermit)>>,
+    /// What retention had stated and is not durable yet, in order.
+    retaining: VecDeque<AwaitDurable>,
     /// Whether agents were told that there is no room.
     paused: bool,
     /// Whether room is missing because too many leaves wait for a checkpoint, not because the disk is full.
@@ -65,6 +68,7 @@ impl Desk {
             evidence,
             speakers: HashMap::new(),
             permits: HashMap::new(),
+            retaining: VecDeque::new(),
             paused: false,
             backlog: false,
         }
@@ -96,8 +100,9 @@ impl Desk {
                     self.speakers.remove(&host);
                 }
             }
-            // Looked at before the next step.
-            Input::Cosigned | Input::Stop => {}
+            Input::Retain(asked) => self.retain(at, *asked),
+            // Looked at before the next step, or before this.
+            Input::Cosigned | Input::PruneFailed(_) | Input::Stop => {}
         }
     }
 
@@ -107,6 +112,31 @@ impl Desk {
         let watchman = &self.stating.watchman;
         self.metrics.hosts_silent.set(watchman.silent());
         self.metrics.contradictions_unstated.set(watchman.unsaid());
+        let holds = self.stating.holds.in_force().len();
+        self.metrics.legal_holds.set(holds as u64);
+    }
+
+    /// States what retention asks for; it is told once that is durable.
+    fn retain(&mut self, at: BootNanos, asked: Retaining) {
+        let Retaining { what, reply } = asked;
+        let stated = self
+            .stating
+            .retain(read_clocks(at), what, &mut self.sequencer)
+            .map(|number| Retained {
+                number,
+                holds: self.stating.holds.clone(),
+            });
+        match stated {
+            Ok(
+                told @ Retained {
+                    number: Some(number), ..
+                },
+            ) => {
+                self.retaining.push_back(AwaitDurable { number, told, reply });
+            }
+            // Whoever asked may be gone.
+            other => drop(reply.try_send(other)),
+        }
     }
 
     /// When something is due although nothing came in.
@@ -296,6 +326,11 @@ impl Desk {
                 }
             }
             self.tell(&host, |mailbox| mailbox.stored(through));
+        }
+        while let Some(number) = self.sequencer.poll_stated() {
+            while let Some(durable) = self.retaining.pop_front_if(|waits| waits.number <= number) {
+                let _ = durable.reply.try_send(Ok(durable.told));
+            }
         }
         while let Some((host, before)) = self.sequencer.poll_published() {
             self.tell(&host, |mailbox| mailbox.published(before));

@@ -6,6 +6,7 @@
 
 mod desk;
 mod recover;
+mod retaining;
 mod stating;
 
 use std::{
@@ -23,8 +24,12 @@ use common::{
 use ledger::{AppendError, Candidate, Entry, Ledger, PublishError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-pub use self::recover::{RecoverError, Recovery, recover};
+pub(crate) use self::stating::wall_now;
 use self::{desk::Desk, stating::Stating};
+pub use self::{
+    recover::{RecoverError, Recovery, recover},
+    retaining::{NotStated, Retain, Retained, Retaining},
+};
 use crate::{
     config::Config,
     cosign::{Board, Cosigner, Verdict, Witnesses, WitnessesError},
@@ -76,6 +81,10 @@ pub enum Input {
         /// The connection.
         connection: ConnectionId,
     },
+    /// Retention has something to be stated.
+    Retain(Box<Retaining>),
+    /// Pruning ended with an outcome that nobody knows: only a new start may go on.
+    PruneFailed(String),
     /// Witnesses were asked and the verdict is there.
     Cosigned,
     /// Commit and publish what is there, then end.
@@ -218,6 +227,8 @@ pub fn start(
         .name("pipeline".to_owned())
         .spawn(move || {
             let result = pipeline.run();
+            // Whoever hears of the end may open the ledger anew.
+            drop(pipeline);
             // Nobody listens when the program is going down already.
             let _ = outcome.send(result);
         })
@@ -278,10 +289,11 @@ impl Pipeline {
                 Awaited::Gone => None,
             };
             while let Some(input) = next {
-                if matches!(input, Input::Stop) {
-                    return self.finish();
+                match input {
+                    Input::Stop => return self.finish(),
+                    Input::PruneFailed(cause) => return self.fail("prune", cause),
+                    input => self.desk.handle(now(self.epoch), input),
                 }
-                self.desk.handle(now(self.epoch), input);
                 next = self.queue.try_recv().ok();
             }
             if self.queue.is_closed() && self.queue.is_empty() {
@@ -321,6 +333,13 @@ impl Pipeline {
         }
         self.desk.announce();
         Ok(())
+    }
+
+    /// Ends because of a step of somebody else's whose outcome is unknown.
+    fn fail(&self, step: &'static str, cause: String) -> Result<(), PipelineError> {
+        let failed = SequencerFailed { step, cause };
+        self.desk.tell_failure(&failed);
+        Err(failed.into())
     }
 
     /// *Sequence*: one group, durable or not at all.

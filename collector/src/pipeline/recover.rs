@@ -13,9 +13,8 @@ use common::{
     statement::{BadStatement, StatementFault, UnverifiedStatement, VerifiedStatement},
 };
 use ledger::{
-    ChainEndError, IndexNews, Ledger, Local, OpenError, PublishError, ReadError, Reader, Recovered,
-    StorageError, audit, last_header,
-    prune::{self, PruneError},
+    ChainEndError, IndexNews, Ledger, Local, OpenError, PublishError, ReadError, Reader, Recovered, audit,
+    last_header,
     storage::{OpenLocalError, ProbeError, probe},
 };
 
@@ -82,9 +81,6 @@ pub enum RecoverError {
     /// A stored statement does not verify: the ledger was altered.
     #[error("last statement: {0}")]
     Statements(#[from] StatementFault),
-    /// An interrupted prune cannot be finished, and nobody knows what the disk did.
-    #[error("prune: {0}")]
-    Prune(PruneError),
     /// A host's chain cannot be taken up.
     #[error("ledger cannot be continued: {0}")]
     Chain(#[from] ChainEndError),
@@ -129,15 +125,6 @@ pub fn recover(layout: &Layout, ask_witnesses: bool) -> Result<Recovery, Recover
             }
             Err(fatal) => return Err(fatal.into()),
         }
-    }
-    match prune::finish(&ledger) {
-        Ok(None) => {}
-        Ok(Some(report)) => tracing::warn!(bodies = report.bodies(), "finished an interrupted prune"),
-        Err(error @ PruneError::Storage(StorageError::Unknown { .. })) => {
-            return Err(RecoverError::Prune(error));
-        }
-        // Some bodies are there that a certificate names: no reason to turn agents away.
-        Err(error) => tracing::error!(%error, "an interrupted prune is still unfinished"),
     }
     let reader = ledger.reader();
     let unpublished = (reader.published().checkpoint.size..reader.leaves())

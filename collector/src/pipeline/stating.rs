@@ -9,13 +9,14 @@ use common::{
     batch::UnverifiedHeader,
     ids::{BootNanos, HostId, Sequence, StatementNumber, WallNanos},
     note::SignerKey,
+    retention::Holds,
     sequencer::Sequencer,
     statement::{BatchPoint, Said, UnverifiedStatement},
     watchman::{Now, Watchman, WatchmanConfig},
 };
 use ledger::Reader;
 
-use super::{RecoverError, Recovery};
+use super::{NotStated, RecoverError, Recovery, Retain};
 use crate::config::Config;
 
 /// Anomalies of one host's clock, of one kind, are stated at most this often.
@@ -23,19 +24,26 @@ const CLOCK_EVERY: Duration = Duration::from_secs(3600);
 
 pub(super) struct Stating {
     pub(super) watchman: Watchman,
+    /// The legal holds in force behind the last statement admitted.
+    pub(super) holds: Holds,
     signer: SignerKey,
 }
 
 /// Both clocks. Nobody vouches for the wall clock's error here: asking the kernel takes `unsafe`, which this
 /// program forbids itself.
 pub(super) fn read_clocks(monotonic: BootNanos) -> Now {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let nanos = since.map_or(0, |since| since.as_nanos());
     Now {
         monotonic,
-        wall: WallNanos(u64::try_from(nanos).unwrap_or(u64::MAX)),
+        wall: wall_now(),
         error_ns: u64::MAX,
     }
+}
+
+/// The collector's wall clock, by which statements are dated and ages reckoned.
+pub(crate) fn wall_now() -> WallNanos {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let nanos = since.map_or(0, |since| since.as_nanos());
+    WallNanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 impl Stating {
@@ -54,13 +62,16 @@ impl Stating {
         };
         let reader = recovery.ledger.reader();
         let mut watchman = Watchman::new(config, now);
+        let mut holds = Holds::default();
         let count = reader
             .host_head(&HostId::COLLECTOR)?
             .map_or(0, |last| last.sequence.0.saturating_add(1));
         for number in 0..count {
             if let Some(record) = reader.find(&HostId::COLLECTOR, Sequence(number))? {
                 let statement = UnverifiedStatement::parse(&reader.header(record.leaf)?)?;
-                watchman.note(now, StatementNumber(number), &statement.claimed().said);
+                let (number, said) = (StatementNumber(number), &statement.claimed().said);
+                watchman.note(now, number, said);
+                holds.follow(number, said);
             }
         }
         for header in &recovery.chains {
@@ -74,6 +85,7 @@ impl Stating {
         }
         Ok(Self {
             watchman,
+            holds,
             signer: recovery.signer.clone(),
         })
     }
@@ -89,31 +101,46 @@ impl Stating {
             let Some(said) = self.watchman.poll_said() else {
                 return;
             };
-            self.state(now, said, sequencer);
+            let kind = said.kind();
+            if let Err(error) = self.state(now, said, sequencer) {
+                tracing::error!(%kind, %error, "a statement cannot be made; please report this");
+            }
         }
     }
 
-    fn state(&mut self, now: Now, said: Said, sequencer: &mut Sequencer) {
+    /// States what retention asks for, where that may be; the statement's number, if there is one.
+    pub(super) fn retain(
+        &mut self,
+        now: Now,
+        what: Retain,
+        sequencer: &mut Sequencer,
+    ) -> Result<Option<StatementNumber>, NotStated> {
+        let Some(said) = what.judge(&self.holds)? else {
+            return Ok(None);
+        };
+        if sequencer.no_space() {
+            return Err(NotStated::NoSpace);
+        }
+        Ok(Some(self.state(now, said, sequencer)?))
+    }
+
+    fn state(
+        &mut self,
+        now: Now,
+        said: Said,
+        sequencer: &mut Sequencer,
+    ) -> Result<StatementNumber, NotStated> {
         let (kind, host) = (said.kind(), said.host());
         let chain = *sequencer.statements();
-        let written = chain.write(said, now.wall, now.error_ns, &self.signer);
-        let statement = match written {
-            Ok(statement) => statement,
-            Err(error) => {
-                tracing::error!(%kind, %error, "a statement cannot be made; please report this");
-                return;
-            }
-        };
+        let statement = chain.write(said, now.wall, now.error_ns, &self.signer)?;
         let (number, said) = (statement.fields().number, statement.fields().said.clone());
-        match sequencer.admit_statement(now.monotonic, statement) {
-            Ok(()) => {
-                self.watchman.note(now, number, &said);
-                if let Some(host) = host {
-                    tracing::info!(%host, %number, %kind, text = %said, "stated");
-                }
-            }
-            Err(error) => tracing::error!(%kind, %error, "a statement was not admitted; please report this"),
+        sequencer.admit_statement(now.monotonic, statement)?;
+        self.watchman.note(now, number, &said);
+        self.holds.follow(number, &said);
+        if let Some(host) = host {
+            tracing::info!(%host, %number, %kind, text = %said, "stated");
         }
+        Ok(number)
     }
 }
 

@@ -96,9 +96,28 @@ impl Projection {
         })
     }
 
-    /// The nearest snapshot and what follows it up to the cut.
+    /// The nearest snapshot and what follows it up to the cut. A body that is pruned while it is wanted here may be
+    /// covered by a snapshot that was kept before it went: then it is begun again from that.
     pub(super) fn folded(&self, host: &HostId, cut: &Cut, decides: &Span) -> Result<State, StateError> {
-        let (mut at, mut state) = self.snapshot_before(host, cut);
+        let mut tried = None;
+        loop {
+            let (at, state) = self.snapshot_before(host, cut);
+            match self.fold_on((at, state), host, cut, decides) {
+                Err(StateError::Entry(EntryError { pruned: Some(_), .. })) if tried != Some(at) => {
+                    tried = Some(at);
+                }
+                folded => return folded,
+            }
+        }
+    }
+
+    fn fold_on(
+        &self,
+        (mut at, mut state): (usize, State),
+        host: &HostId,
+        cut: &Cut,
+        decides: &Span,
+    ) -> Result<State, StateError> {
         let mut taken = state.next_event().0;
         // A snapshot stands between batches, so the last record before it may still say when the run ended.
         let mut before = at.checked_sub(1).and_then(|last| self.record(host, last));

@@ -1,6 +1,6 @@
 //! What a prune freed, measured at the objects and at the whole ledger.
 
-use crate::storage::{Storage, StorageError, Usage};
+use crate::storage::Usage;
 
 /// What became of one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,33 +23,15 @@ pub struct Report {
     /// Groups rewritten, in order.
     pub changes: Vec<Change>,
     /// Room the ledger's directory took before anything was written, its directories included: what `du` says.
+    /// While batches come in, these three count what comes in as well.
     pub before: Usage,
-    /// The same once the certificates were published, before the first body went.
+    /// The same once the first certificates were published, before the first body went.
     pub stated: Usage,
     /// The same at the end.
     pub after: Usage,
 }
 
 impl Report {
-    pub(super) fn begin(storage: &dyn Storage) -> Result<Self, StorageError> {
-        let before = storage.usage("")?;
-        Ok(Self {
-            before,
-            stated: before,
-            ..Self::default()
-        })
-    }
-
-    pub(super) fn stated(&mut self, storage: &dyn Storage) -> Result<(), StorageError> {
-        self.stated = storage.usage("")?;
-        Ok(())
-    }
-
-    pub(super) fn end(mut self, storage: &dyn Storage) -> Result<Self, StorageError> {
-        self.after = storage.usage("")?;
-        Ok(self)
-    }
-
     /// Bodies removed.
     #[must_use]
     pub fn bodies(&self) -> u64 {

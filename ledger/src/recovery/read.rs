@@ -24,6 +24,10 @@ use crate::{
 const CHUNK_BYTES: u64 = 64 << 20;
 const CHUNK_GROUPS: usize = 1024;
 
+/// Looks at a group while a prune may replace it: each look that fails for that takes another replacement, and of a
+/// group there are few.
+pub(crate) const LOOKS_MAX: usize = 3;
+
 /// A group as found at start.
 pub(crate) struct LoadedGroup {
     pub(crate) path: String,
@@ -112,24 +116,17 @@ pub(super) fn nothing_beyond(storage: &dyn Storage, leaves: u64, size: u64) -> R
 pub(crate) fn head_with(storage: &dyn Storage, leaf: LeafIndex) -> Result<Option<Head>, StorageError> {
     let lowest = leaf.0.saturating_sub(GROUP_ENTRIES_MAX as u64 - 1);
     for first in (lowest..=leaf.0).rev().map(LeafIndex) {
-        let Some((path, fixed)) = start_of(storage, first)? else {
+        let Some((_, bytes)) = head_of(storage, first)? else {
             continue;
         };
-        let length = Prologue::parse(&fixed).map_or(0, |prologue| prologue.head_bytes());
-        let head = storage.read_range(&path, 0, usize::try_from(length).unwrap_or(usize::MAX))?;
-        return Ok(head
-            .and_then(|bytes| Head::parse(&bytes, first).ok())
-            .filter(|head| head.end() > leaf));
+        return Ok(Head::parse(&bytes, first).ok().filter(|head| head.end() > leaf));
     }
     Ok(None)
 }
 
 /// The fixed fields of the group of that first leaf, with the path of the object that has them: the group, or what
 /// is kept of it.
-pub(crate) fn start_of(
-    storage: &dyn Storage,
-    first: LeafIndex,
-) -> Result<Option<(String, Vec<u8>)>, StorageError> {
+fn start_of(storage: &dyn Storage, first: LeafIndex) -> Result<Option<(String, Vec<u8>)>, StorageError> {
     for path in [group_path(first), kept_path(first)] {
         if let Some(fixed) = storage.read_range(&path, 0, FIXED_BYTES)? {
             return Ok(Some((path, fixed)));
@@ -138,7 +135,44 @@ pub(crate) fn start_of(
     Ok(None)
 }
 
+/// The bytes of the head of the group of that first leaf, unchecked and as far as they are there, with the path of the
+/// object that has them.
+pub(crate) fn head_of(
+    storage: &dyn Storage,
+    first: LeafIndex,
+) -> Result<Option<(String, Vec<u8>)>, StorageError> {
+    for _ in 0..LOOKS_MAX {
+        let Some((path, fixed)) = start_of(storage, first)? else {
+            return Ok(None);
+        };
+        let length = Prologue::parse(&fixed).map_or(0, |prologue| prologue.head_bytes());
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        // A group that went since then is pruned: what is kept of it is there.
+        if let Some(bytes) = storage.read_range(&path, 0, length)? {
+            return Ok(Some((path, bytes)));
+        }
+    }
+    Ok(None)
+}
+
+/// As [`read_group_once`]: a prune under way may replace the object between two looks at it.
 fn read_group(
+    storage: &dyn Storage,
+    first: LeafIndex,
+    replay: bool,
+    describe: Describe,
+) -> Result<LoadedGroup, OpenError> {
+    let mut read = read_group_once(storage, first, replay, describe);
+    for _ in 1..LOOKS_MAX {
+        if read.is_ok() {
+            break;
+        }
+        read = read_group_once(storage, first, replay, describe);
+    }
+    read
+}
+
+fn read_group_once(
     storage: &dyn Storage,
     first: LeafIndex,
     replay: bool,

@@ -362,9 +362,12 @@ fn usage_below(path: &Path) -> io::Result<Usage> {
     };
     if meta.is_dir() {
         for entry in fs::read_dir(path)? {
-            let below = usage_below(&entry?.path())?;
-            usage.apparent += below.apparent;
-            usage.disk += below.disk;
+            match usage_below(&entry?.path()) {
+                Ok(below) => usage = usage.plus(below),
+                // Removed since the directory was read: by a writer at work, or a prune.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(usage)

@@ -15,6 +15,8 @@ mod good;
 mod growing_log;
 mod peer;
 mod process;
+mod retention;
+mod retention_load;
 mod split_view;
 mod stated;
 mod witness_process;

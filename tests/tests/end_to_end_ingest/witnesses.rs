@@ -25,7 +25,12 @@ fn vkey(collector: &Collector) -> String {
 }
 
 /// A collector that asks `quorum` of new witnesses, which follow it; `missing` is closed or open.
-fn collector_with(dir: &Path, count: usize, quorum: usize, missing: &str) -> (Collector, Vec<Witness>) {
+pub(crate) fn collector_with(
+    dir: &Path,
+    count: usize,
+    quorum: usize,
+    missing: &str,
+) -> (Collector, Vec<Witness>) {
     // Its key is made by the first start, which asks nobody.
     let mut collector = Collector::start_in(&dir.join("c"), &[]);
     collector.end(Signal::TERM);
@@ -44,7 +49,7 @@ fn collector_with(dir: &Path, count: usize, quorum: usize, missing: &str) -> (Co
     (collector, witnesses)
 }
 
-fn write_policy(collector: &Collector, witnesses: &[Witness], quorum: usize) {
+pub(crate) fn write_policy(collector: &Collector, witnesses: &[Witness], quorum: usize) {
     let mut text = format!("log {}\n", vkey(collector));
     let mut names = String::new();
     for (n, witness) in witnesses.iter().enumerate() {
@@ -106,7 +111,7 @@ async fn proven(session: &mut Session, seen: Vec<Message>, last: u64, policy: Op
     }
 }
 
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !done() {
         assert!(begun.elapsed() < PATIENCE, "{what}");

@@ -10,11 +10,10 @@ use common::{
     ids::{LeafIndex, WallNanos},
     note::SignerKey,
     receipt::Receipt,
-    retention::{Holds, Planner, Policy, Totals},
-    statement::StatementChain,
+    retention::Policy,
 };
 use ledger::{
-    Entry, Ledger, Memory, ReadError, audit,
+    AppendError, Entry, Ledger, Memory, PublishError, ReadError, audit,
     fsck::Options,
     kept::parse_kept_path,
     prune::{self, PRUNING, PruneError, Report},
@@ -24,7 +23,10 @@ use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
-use tests::chains::{GOES_ON, Maker, STARTS, event, process, process_key, run_begins, wall};
+use tests::{
+    chains::{GOES_ON, Maker, STARTS, event, process, process_key, run_begins, wall},
+    pruning::{self, Failed, Turn},
+};
 
 fn key() -> SignerKey {
     SignerKey::from_seed("ledger.example/prune", &[9; 32]).unwrap()
@@ -41,6 +43,8 @@ struct Before {
     storage: Memory,
     /// Header and body of each leaf.
     leaves: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Batches that go on from there, for whoever writes while it is pruned.
+    later: Vec<(Vec<u8>, Vec<u8>)>,
     receipts: Vec<Receipt>,
 }
 
@@ -50,7 +54,7 @@ fn ledger_of(groups: &[usize]) -> Before {
     let count = groups.iter().sum::<usize>();
     let total = count as u64;
     let mut makers = [Maker::new(1), Maker::new(2)];
-    for at in 0..total.div_ceil(2) {
+    for at in 0..total.div_ceil(2) + LATER {
         for (maker, pid) in makers.iter_mut().zip([100, 200]) {
             let fact = process(process_key(pid, at), None, &[b"/bin/true"], ProcessCause::Exec);
             let begun = run_begins(maker.host(), "node", 0);
@@ -70,7 +74,8 @@ fn ledger_of(groups: &[usize]) -> Before {
         .zip(&two.sealed)
         .flat_map(|(one, two)| [one.clone(), two.clone()])
         .collect();
-    leaves.truncate(count);
+    // Of an odd number the last belongs to the second host, whose next one then comes first.
+    let later = leaves.split_off(count);
     let storage = Memory::new();
     let mut ledger = open(&storage).unwrap();
     let mut rest = leaves.as_slice();
@@ -91,32 +96,60 @@ fn ledger_of(groups: &[usize]) -> Before {
     Before {
         storage,
         leaves,
+        later,
         receipts,
     }
 }
 
-/// Prunes as the collector does. A fault ends it anywhere.
-fn run(storage: &Memory, policy: &Policy) -> Result<Report, PruneError> {
+/// Prunes a ledger to which nobody writes meanwhile. A fault ends it anywhere.
+fn run(storage: &Memory, policy: &Policy) -> Result<Report, Failed> {
+    let mut ledger = open(storage).ok_or("does not open")?;
+    pruning::prune(&mut ledger, &key(), policy, WallNanos(5), &mut |_, _| true)
+}
+
+/// Prunes a ledger that goes on growing: a group is appended at every turn, and every third time all is published.
+/// Returns the batches that were acknowledged meanwhile, by leaf.
+fn run_live(
+    before: &Before,
+    storage: &Memory,
+    policy: &Policy,
+) -> (Result<Report, Failed>, Vec<(LeafIndex, usize)>) {
+    let (mut acknowledged, mut next, mut turns) = (Vec::new(), 0, 0);
     let Some(mut ledger) = open(storage) else {
-        return Err(PruneError::Mark);
+        return (Err("does not open".into()), acknowledged);
     };
-    prune::finish(&ledger)?;
+    let mut beside = |ledger: &mut Ledger, turn: Turn| {
+        turns += 1;
+        if let Some((header, body)) = before.later.get(next) {
+            match ledger.append_group(&[Entry { header, body }]) {
+                Ok(leaf) => {
+                    acknowledged.push((leaf, next));
+                    next += 1;
+                }
+                Err(AppendError::NoSpace(_)) => {}
+                Err(_) => return false,
+            }
+        }
+        // What publishes may be what the certificate waits for, or come long after.
+        turn != Turn::Group
+            || turns % 3 != 0
+            || !matches!(ledger.integrate_and_publish(), Err(PublishError::Fatal(_)))
+    };
+    let result = pruning::prune(&mut ledger, &key(), policy, WallNanos(5), &mut beside);
+    (result, acknowledged)
+}
+
+/// What was acknowledged while the ledger was pruned is there, whole.
+fn check_acknowledged(before: &Before, storage: &Memory, acknowledged: &[(LeafIndex, usize)], context: &str) {
+    let ledger = open(storage).unwrap_or_else(|| panic!("{context}: does not open"));
     let reader = ledger.reader();
-    let mut totals = Totals::default();
-    prune::survey(&reader, &mut |batch| totals.count(batch))?;
-    let mut planner = Planner::new(policy.clone(), Holds::default(), totals);
-    prune::survey(&reader, &mut |batch| planner.push(batch))?;
-    let statements = prune::statements_from(&reader, common::ids::StatementNumber(0))?;
-    let mut chain = statements
-        .last()
-        .map_or(Ok(StatementChain::default()), StatementChain::after)?;
-    prune::prune(
-        &mut ledger,
-        &mut chain,
-        planner.finish().certificates,
-        WallNanos(5),
-        0,
-    )
+    for (leaf, at) in acknowledged {
+        let (header, body) = &before.later[*at];
+        assert_eq!(&reader.header(*leaf).unwrap(), header, "{context}");
+        assert_eq!(&reader.body(*leaf).unwrap(), body, "{context}");
+        let receipt = reader.receipt(*leaf).unwrap();
+        receipt.verify(header, key().verifier()).unwrap();
+    }
 }
 
 fn sound(storage: &Memory, context: &str) -> audit::Audit {
@@ -148,11 +181,22 @@ fn check(before: &Before, storage: &Memory, context: &str) -> Vec<u64> {
     gone
 }
 
+/// Carries out what a crash left; the bodies removed.
+fn finish(ledger: &Ledger) -> Result<u64, PruneError> {
+    let mut bodies = 0;
+    let mut count = |change: Option<prune::Change>| {
+        bodies += change.map_or(0, |change| change.bodies);
+        true
+    };
+    prune::finish(&ledger.reader(), true, &mut count)?;
+    Ok(bodies)
+}
+
 /// The next start: finishes, and leaves nothing of what it was to remove.
 fn settle(before: &Before, storage: &Memory, expected: &[u64], context: &str) -> bool {
     let unfinished = sound(storage, context);
     let ledger = open(storage).unwrap_or_else(|| panic!("{context}: does not open"));
-    prune::finish(&ledger).unwrap_or_else(|error| panic!("{context}: {error}"));
+    finish(&ledger).unwrap_or_else(|error| panic!("{context}: {error}"));
     drop(ledger);
     let gone = check(before, storage, context);
     assert!(gone.is_empty() || gone == expected, "{context}: {gone:?}");
@@ -166,8 +210,8 @@ fn settle(before: &Before, storage: &Memory, expected: &[u64], context: &str) ->
     assert_eq!(found.pruned, gone.len() as u64, "{context}");
     // But for the mark, whose end may have been the step that failed: the next start finds nothing to do.
     let ledger = open(storage).unwrap_or_else(|| panic!("{context}: does not open again"));
-    let again = prune::finish(&ledger).unwrap_or_else(|error| panic!("{context}: {error}"));
-    assert_eq!(again.map_or(0, |report| report.bodies()), 0, "{context}");
+    let again = finish(&ledger).unwrap_or_else(|error| panic!("{context}: {error}"));
+    assert_eq!(again, 0, "{context}");
     let found = sound(storage, context);
     let both = storage.list("groups").unwrap().into_iter().any(|path| {
         parse_kept_path(&path).is_some() && storage.length(path.trim_end_matches(".kept")).unwrap().is_some()
@@ -191,6 +235,8 @@ fn policy(older_than: u64) -> Policy {
     }
 }
 
+/// Rounds of batches sealed beyond those in the ledger.
+const LATER: u64 = 10;
 const GROUPS: [usize; 5] = [3, 6, 1, 8, 4];
 const FAULTS: [Fault; 5] = [
     Fault::NoSpace,
@@ -235,6 +281,43 @@ fn every_fault_at_every_step_of_a_prune_then_restart_or_power_cut() {
 }
 
 #[test]
+fn every_fault_at_every_step_of_a_prune_beside_a_writer() {
+    let before = ledger_of(&GROUPS);
+    let clean = before.storage.snapshot();
+    let (report, acknowledged) = run_live(&before, &clean, &policy(80));
+    let expected = check(&before, &clean, "no fault");
+    assert_eq!(report.unwrap().bodies(), expected.len() as u64);
+    assert!(acknowledged.len() > 6, "{}", acknowledged.len());
+    check_acknowledged(&before, &clean, &acknowledged, "no fault");
+    let steps = clean.steps();
+    let (mut runs, mut pruned, mut grown) = (0, 0, 0);
+    for step in 0..steps {
+        for fault in FAULTS {
+            for power_cut in [None, Some(1)] {
+                let storage = before.storage.snapshot();
+                storage.fail_at(step, fault);
+                let context = format!("live, {fault:?} at step {step}, power cut {power_cut:?}");
+                let (_, acknowledged) = run_live(&before, &storage, &policy(80));
+                match power_cut {
+                    Some(seed) => storage.crash(seed * 1000 + step),
+                    None => storage.restart(),
+                }
+                pruned += u32::from(settle(&before, &storage, &expected, &context));
+                check_acknowledged(&before, &storage, &acknowledged, &context);
+                grown += acknowledged.len();
+                runs += 1;
+            }
+        }
+    }
+    assert!(pruned > 0 && pruned < runs);
+    println!(
+        "{runs} runs beside a writer, {pruned} of which ended pruned, {grown} batches acknowledged meanwhile: {} faults at \
+         each of {steps} steps",
+        FAULTS.len()
+    );
+}
+
+#[test]
 fn a_second_fault_while_a_prune_is_finished() {
     let before = ledger_of(&GROUPS);
     let clean = before.storage.snapshot();
@@ -251,7 +334,7 @@ fn a_second_fault_while_a_prune_is_finished() {
                 FAULTS[usize::try_from((step + second) % 5).unwrap()],
             );
             if let Some(ledger) = open(&storage) {
-                let _ = prune::finish(&ledger);
+                let _ = finish(&ledger);
             }
             storage.crash(step * 17 + second);
             settle(

@@ -21,11 +21,13 @@ mod tests {
 
     use common::{
         checkpoint::{self, Checkpoint},
-        ids::{Hash, LeafIndex, hex},
+        ids::{Hash, LeafIndex, WallNanos, hex},
         merkle::{CompactRange, consistency_proof, empty_root, inclusion_proof, leaf_hash},
         note::{self, SignerKey},
+        retention::Policy,
     };
-    use ledger::{Entry, Ledger, Local};
+    use ledger::{Entry, Ledger, Local, audit::describe};
+    use tests::{large::Large, pruning};
 
     use crate::tools::{Oracle, list, tessera_fsck};
 
@@ -95,6 +97,28 @@ mod tests {
             "an oracle that accepts everything judges nothing"
         );
         println!("{checked} proofs accepted by sumdb/tlog and transparency-dev/merkle");
+    }
+
+    #[test]
+    fn tessera_accepts_a_pruned_ledger() {
+        let dir = tempfile::tempdir().unwrap();
+        let Large { layout, signer, .. } = Large::make(dir.path(), 4, 500);
+        let storage = Local::open_writer(&layout.ledger()).unwrap();
+        let (mut ledger, _) = Ledger::open(Arc::new(storage), signer.clone(), describe).unwrap();
+        let policy = Policy {
+            keep_batches: Some(50),
+            ..Policy::default()
+        };
+        let report = pruning::prune(&mut ledger, &signer, &policy, WallNanos(1), &mut |_, _| true).unwrap();
+        assert_eq!(report.bodies(), 4 * 450);
+        let head = ledger.reader().published().checkpoint;
+        drop(ledger);
+        tessera_fsck(&layout.ledger(), head.size, &head.root).unwrap();
+        println!(
+            "Tessera's fsck accepts {} leaves after {} bodies went",
+            head.size,
+            report.bodies()
+        );
     }
 
     #[test]

@@ -6,17 +6,20 @@ use common::{
     bundle::{self, Bundle, Selection},
     checkpoint,
     fold::EntityId,
-    ids::{EventIndex, HostId, StatementNumber, WallNanos},
+    ids::{EventIndex, HostId, WallNanos},
     note::{SignerKey, VerifierKey, WitnessSigner},
-    retention::{self, Holds, Planner, Totals},
+    retention,
     statement::{Said, StatementChain},
     text::Text,
     witness::{cosign, with_line},
 };
-use ledger::{Entry, Ledger, Memory, Reader, prune, storage::Storage};
-use tests::chains::{
-    self, EPOCH, GOES_ON, LEDGER_KEY_SEED, Maker, STARTS, STOPS, ledger_of, process_key, run_begins, story,
-    wall,
+use ledger::{Entry, Ledger, Memory, Reader, storage::Storage};
+use tests::{
+    chains::{
+        self, EPOCH, GOES_ON, LEDGER_KEY_SEED, Maker, STARTS, STOPS, ledger_of, process_key, run_begins,
+        story, wall,
+    },
+    pruning,
 };
 
 pub(crate) fn ledger_key() -> VerifierKey {
@@ -187,20 +190,13 @@ pub(crate) fn shapes() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn prune_all_but_three(ledger: &mut Ledger, host: HostId) {
-    let reader = ledger.reader();
     let policy = retention::Policy {
         keep_batches: Some(3),
         host: Some(host),
         ..retention::Policy::default()
     };
-    let mut totals = Totals::default();
-    prune::survey(&reader, &mut |batch| totals.count(batch)).unwrap();
-    let mut planner = Planner::new(policy, Holds::default(), totals);
-    prune::survey(&reader, &mut |batch| planner.push(batch)).unwrap();
-    let statements = prune::statements_from(&reader, StatementNumber(0)).unwrap();
-    let mut chain = StatementChain::after(statements.last().unwrap()).unwrap();
-    let certificates = planner.finish().certificates;
-    let report = prune::prune(ledger, &mut chain, certificates, WallNanos(EPOCH + 2), 0).unwrap();
+    let signer = SignerKey::from_seed("ledger.example/test", &LEDGER_KEY_SEED).unwrap();
+    let report = pruning::prune(ledger, &signer, &policy, WallNanos(EPOCH + 2), &mut |_, _| true).unwrap();
     assert!(report.bodies() > 3, "{} bodies", report.bodies());
 }
 
