@@ -132,11 +132,19 @@ impl Holds {
     /// Whether one of them keeps the batch's body.
     #[must_use]
     pub fn keep(&self, batch: &Batch) -> bool {
-        self.holds.values().any(|hold| {
+        self.keeping(batch).is_some()
+    }
+
+    /// The first that keeps the batch's body.
+    #[must_use]
+    pub fn keeping(&self, batch: &Batch) -> Option<StatementNumber> {
+        let keeps = |hold: &Hold| {
             hold.host.is_none_or(|host| host == batch.host)
                 && batch.from <= hold.until
                 && batch.until >= hold.from
-        })
+        };
+        let found = self.holds.iter().find(|(_, hold)| keeps(hold));
+        found.map(|(number, _)| *number)
     }
 }
 

@@ -92,10 +92,9 @@ pub fn run(storage: &dyn Storage, options: &Options<'_>) -> Audit {
             UnverifiedEntry::Batch(header) => Checked::Batch(check_batch(leaf, header, Some(body))?),
             UnverifiedEntry::Statement(statement) => {
                 let statement = check_statement(statement, body, key.as_ref())?;
-                if let Said::Prune(certificate) = &statement.fields().said {
-                    let mut pruned = pruned.lock().unwrap_or_else(PoisonError::into_inner);
-                    pruned.certificate(statement.fields().number, certificate);
-                }
+                let mut pruned = pruned.lock().unwrap_or_else(PoisonError::into_inner);
+                pruned.statement(leaf, &statement);
+                drop(pruned);
                 Checked::Statement(Box::new(statement))
             }
         };
@@ -136,7 +135,8 @@ pub fn run(storage: &dyn Storage, options: &Options<'_>) -> Audit {
     chains.follow(&mut rest, &mut report);
     let (hosts, statements) = chains.finish();
     let pruned = pruned.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let pruned = pruned.finish(&mut report);
+    let checked = report.counts.leaves;
+    let pruned = pruned.finish(storage, checked, key.as_ref(), &mut report);
     Audit {
         report,
         hosts,

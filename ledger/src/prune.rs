@@ -7,13 +7,12 @@
 //! writer: it touches nothing but the mark and groups under the published checkpoint, whose names the writer never
 //! uses again. Refuses to remove a body that no published certificate names, and to write a leaf.
 
+pub(crate) mod heads;
 mod report;
 
 pub use self::report::{Change, Report};
 
 use common::{
-    batch::UnverifiedHeader,
-    entry::UnverifiedEntry,
     ids::{HostId, LeafIndex, Sequence, StatementNumber},
     retention::{Batch, Holds},
     statement::{BadStatement, LeafRange, Said, StatementFault, UnverifiedStatement, VerifiedStatement},
@@ -23,7 +22,6 @@ use crate::{
     group::{GROUP_BYTES_MAX, GroupFault, Head, Prologue, group_path, slice},
     kept::{KEPT_BYTES_MAX, Kept, encode_kept, kept_path},
     reader::{ReadError, Reader},
-    recovery::head_of,
     storage::{Storage, StorageError, Usage},
 };
 
@@ -330,45 +328,15 @@ fn usage_of(storage: &dyn Storage, group: &str, kept: &str) -> Result<Usage, Sto
 /// A group is damaged or gone.
 pub fn survey(reader: &Reader, each: &mut dyn FnMut(&Batch)) -> Result<(), PruneError> {
     let size = reader.published().checkpoint.size;
-    let mut next = LeafIndex(0);
-    while next.0 < size {
-        let storage = reader.storage();
-        let (path, bytes) = head_of(storage, next)?.ok_or(PruneError::Missing(next))?;
-        let damaged = |fault| PruneError::Group {
-            path: path.clone(),
-            fault,
-        };
-        let head = Head::parse(&bytes, next).map_err(damaged)?;
-        let gone = if path == group_path(next) {
-            Vec::new()
-        } else {
-            let kept = Kept::read(storage, next)?.ok_or(PruneError::Missing(next))?;
-            kept.map_err(damaged)?.gone
-        };
-        for (entry, (place, leaf)) in head.places.iter().zip(next.0..).enumerate() {
-            let there = !place.body.is_empty() && gone.get(entry).is_none_or(Option::is_none);
-            if there
-                && let Some(batch) = batch_at(LeafIndex(leaf), slice(&bytes, &place.header), place.body.len())
-            {
-                each(&batch);
-            }
+    let through = heads::walk(reader.storage(), LeafIndex(0), size, &mut |seen| {
+        if seen.gone.is_none()
+            && let Some(batch) = seen.batch()
+        {
+            each(&batch);
         }
-        next = head.end();
+    })?;
+    if through.0 < size {
+        return Err(PruneError::Missing(through));
     }
     Ok(())
-}
-
-fn batch_at(leaf: LeafIndex, header: &[u8], bytes: usize) -> Option<Batch> {
-    let UnverifiedEntry::Batch(header) = UnverifiedEntry::parse(header).ok()? else {
-        return None;
-    };
-    let fields = UnverifiedHeader::claimed(&header);
-    Some(Batch {
-        leaf,
-        host: fields.host,
-        sequence: fields.sequence,
-        from: fields.from_wall,
-        until: fields.until_wall,
-        bytes: bytes as u64,
-    })
 }

@@ -1,10 +1,10 @@
 //! A prune over a bare ledger, as the collector does it: certificates through the one writer, then the groups.
 
 use common::{
-    ids::WallNanos,
+    ids::{HostId, StatementNumber, WallNanos},
     note::SignerKey,
     retention::{Holds, Plan, Planner, Policy, Totals},
-    statement::{Said, StatementChain},
+    statement::{Said, StatementChain, UnverifiedStatement, VerifiedStatement},
 };
 use ledger::{
     Entry, Ledger,
@@ -40,6 +40,35 @@ pub fn plan(ledger: &Ledger, policy: &Policy, holds: Holds) -> Result<Plan, Fail
     Ok(planner.finish())
 }
 
+/// States something behind the statements there are, durable and not published; its number.
+///
+/// # Errors
+/// As for any group.
+pub fn state(
+    ledger: &mut Ledger,
+    signer: &SignerKey,
+    said: Said,
+    at: WallNanos,
+) -> Result<StatementNumber, Failed> {
+    let reader = ledger.reader();
+    let last = match reader.host_head(&HostId::COLLECTOR)? {
+        Some(record) => {
+            let parsed = UnverifiedStatement::parse(&reader.header(record.leaf)?)?;
+            Some(VerifiedStatement::alone(parsed, signer.verifier())?)
+        }
+        None => None,
+    };
+    let chain = last
+        .as_ref()
+        .map_or(Ok(StatementChain::default()), StatementChain::after)?;
+    let statement = chain.write(said, at, 0, signer)?;
+    ledger.append_group(&[Entry {
+        header: statement.bytes(),
+        body: &[],
+    }])?;
+    Ok(statement.fields().number)
+}
+
 /// Prunes by a policy. `beside` is what goes on in between; it says whether to go on.
 ///
 /// # Errors
@@ -55,6 +84,21 @@ pub fn prune(
     prune::finish(&reader, true, &mut |_| true)?;
     let holds = prune::holds(&reader)?;
     let plan = plan(ledger, policy, holds)?;
+    carry_out(ledger, signer, plan, at, beside)
+}
+
+/// Carries out a plan, whoever made it.
+///
+/// # Errors
+/// As for [`prune`].
+pub fn carry_out(
+    ledger: &mut Ledger,
+    signer: &SignerKey,
+    plan: Plan,
+    at: WallNanos,
+    beside: &mut dyn FnMut(&mut Ledger, Turn) -> bool,
+) -> Result<Report, Failed> {
+    let reader = ledger.reader();
     let mut report = Report::default();
     if plan.certificates.is_empty() {
         return Ok(report);
@@ -62,17 +106,8 @@ pub fn prune(
     let go_on = |on: bool| if on { Ok(()) } else { Err("the process ends") };
     prune::begin(&reader)?;
     go_on(beside(ledger, Turn::Marked))?;
-    let statements = prune::statements_from(&reader, common::ids::StatementNumber(0))?;
-    let mut chain = statements
-        .last()
-        .map_or(Ok(StatementChain::default()), StatementChain::after)?;
     for certificate in plan.certificates {
-        let statement = chain.write(Said::Prune(certificate), at, 0, signer)?;
-        chain.follow(&statement)?;
-        ledger.append_group(&[Entry {
-            header: statement.bytes(),
-            body: &[],
-        }])?;
+        state(ledger, signer, Said::Prune(certificate), at)?;
     }
     go_on(beside(ledger, Turn::Stated))?;
     ledger.integrate_and_publish()?;

@@ -1,27 +1,49 @@
-//! Bodies that are gone against the certificates that name them.
+//! Bodies that are gone against the certificates that name them, and certificates against the holds in force.
 //!
 //! A certificate stands behind the leaves it names, so what is gone is kept as ranges until all was walked: memory
-//! grows with the ranges that certificates name, not with the leaves.
+//! grows with the ranges that certificates name, not with the leaves. Where a hold was in force when something was
+//! certified, the heads of all groups are walked once more, for only headers say what a hold covers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use common::{
+    entry::UnverifiedEntry,
     ids::{LeafIndex, StatementNumber},
-    statement::PruneCertificate,
+    note::VerifierKey,
+    retention::Holds,
+    statement::{PruneCertificate, Said, VerifiedStatement},
 };
 
 use crate::{
     fsck::{Cause, Fault, Report},
-    prune::PRUNING,
+    prune::{
+        PRUNING,
+        heads::{self, Seen},
+    },
+    storage::Storage,
 };
 
-/// What is gone, and what certificates say of it.
+/// Bodies certified against a hold that are named one by one, for each certificate; more are counted.
+const NAMED_MAX: u64 = 8;
+
+/// What is gone, and what certificates and holds say of it.
 #[derive(Default)]
 pub(super) struct Pruned {
     /// Ranges of leaves by their first: the leaf after the last, and by which statement they went.
     gone: BTreeMap<u64, (u64, StatementNumber)>,
-    certificates: BTreeMap<StatementNumber, PruneCertificate>,
+    certificates: BTreeMap<StatementNumber, Certified>,
+    /// Holds and their ends, which are few, by their numbers.
+    holds: BTreeMap<StatementNumber, Said>,
     bodies: u64,
+}
+
+/// The holds in force at each certificate, where there were any, and the bodies that it removes against them.
+type Judged = BTreeMap<StatementNumber, (Arc<Holds>, u64)>;
+
+/// A verified certificate.
+struct Certified {
+    leaf: LeafIndex,
+    certificate: PruneCertificate,
 }
 
 impl Pruned {
@@ -43,18 +65,67 @@ impl Pruned {
         self.gone.insert(first, (end, by));
     }
 
-    /// A verified certificate.
-    pub(super) fn certificate(&mut self, number: StatementNumber, certificate: &PruneCertificate) {
-        self.certificates.insert(number, certificate.clone());
+    /// A verified statement at `leaf`.
+    pub(super) fn statement(&mut self, leaf: LeafIndex, statement: &VerifiedStatement) {
+        let number = statement.fields().number;
+        match &statement.fields().said {
+            Said::Prune(certificate) => {
+                let certificate = certificate.clone();
+                self.certificates.insert(number, Certified { leaf, certificate });
+            }
+            said @ (Said::Hold(_) | Said::HoldLifted(_)) => {
+                self.holds.insert(number, said.clone());
+            }
+            _ => {}
+        }
     }
 
-    /// Names what no certificate covers, and notes what one names and is still there. Returns the bodies gone.
-    pub(super) fn finish(self, report: &mut Report) -> u64 {
+    /// Names what no certificate covers and what was certified against a hold, and notes what is certified and still
+    /// there. Returns the bodies gone. `checked` leaves were walked; what was certified behind them while that went on
+    /// is looked up, where `key` can tell it from a forgery.
+    pub(super) fn finish(
+        mut self,
+        storage: &dyn Storage,
+        checked: u64,
+        key: Option<&VerifierKey>,
+        report: &mut Report,
+    ) -> u64 {
+        let unknown = |by| !self.certificates.contains_key(&by);
+        if let Some(key) = key.filter(|_| self.gone.values().any(|(_, by)| unknown(*by))) {
+            self.look_behind(storage, checked, key, report);
+        }
+        let unfinished = self.account(report);
+        self.judge_holds(storage, checked, &unfinished, report);
+        self.bodies
+    }
+
+    /// Takes up the certificates that were stated while the ledger before them was checked.
+    fn look_behind(&mut self, storage: &dyn Storage, checked: u64, key: &VerifierKey, report: &mut Report) {
+        let mut found = 0_u64;
+        // Where it cannot be read the bodies count as gone without a certificate, which the caller checks anew.
+        let _ = heads::walk(storage, LeafIndex(checked), u64::MAX, &mut |seen| {
+            if let Ok(UnverifiedEntry::Statement(statement)) = UnverifiedEntry::parse(seen.header)
+                && let Ok(statement) = VerifiedStatement::alone(statement, key)
+            {
+                found += u64::from(matches!(statement.fields().said, Said::Prune(_)));
+                self.statement(seen.leaf, &statement);
+            }
+        });
+        if found > 0 {
+            report.note(format!(
+                "{found} prune certificates were stated while this was checked; bodies went by them meanwhile"
+            ));
+        }
+    }
+
+    /// Gone bodies against certificates; returns the certificates that are not carried out in full.
+    fn account(&self, report: &mut Report) -> Vec<StatementNumber> {
+        let mut unfinished = Vec::new();
         let mut carried_out: BTreeMap<StatementNumber, u64> = BTreeMap::new();
         for (first, (end, by)) in &self.gone {
-            let certificate = self.certificates.get(by);
+            let certified = self.certificates.get(by);
             for leaf in (*first..*end).map(LeafIndex) {
-                if certificate.is_some_and(|certificate| certificate.names(leaf)) {
+                if certified.is_some_and(|certified| certified.certificate.names(leaf)) {
                     *carried_out.entry(*by).or_default() += 1;
                 } else {
                     let what =
@@ -63,17 +134,97 @@ impl Pruned {
                 }
             }
         }
-        for (number, certificate) in &self.certificates {
+        for (number, certified) in &self.certificates {
             let done = carried_out.get(number).copied().unwrap_or_default();
-            if done < certificate.bodies {
-                let there = certificate.bodies - done;
+            if done < certified.certificate.bodies {
+                unfinished.push(*number);
+                let there = certified.certificate.bodies - done;
                 report.note(format!(
-                    "{there} of the {} bodies that statement {number} removes are still there: the prune was interrupted, \
-                     and goes on at the next start while `{PRUNING}` is there",
-                    certificate.bodies
+                    "{there} of the {} bodies that statement {number} removes are still there: the prune is under way or was \
+                     interrupted, and goes on while `{PRUNING}` is there",
+                    certified.certificate.bodies
                 ));
             }
         }
-        self.bodies
+        unfinished
+    }
+
+    /// Certificates against the holds in force where they stand in the chain.
+    fn judge_holds(
+        &self,
+        storage: &dyn Storage,
+        checked: u64,
+        unfinished: &[StatementNumber],
+        report: &mut Report,
+    ) {
+        // Shared: between two changes of them there may be many certificates.
+        let mut in_force = Arc::new(Holds::default());
+        let mut chain: BTreeMap<StatementNumber, Option<&Said>> = self
+            .holds
+            .iter()
+            .map(|(number, said)| (*number, Some(said)))
+            .collect();
+        chain.extend(self.certificates.keys().map(|number| (*number, None)));
+        let mut judged: Judged = BTreeMap::new();
+        for (number, said) in chain {
+            match (said, self.certificates.get(&number)) {
+                (Some(said), _) => Arc::make_mut(&mut in_force).follow(number, said),
+                (None, Some(Certified { leaf, certificate })) => {
+                    if !certificate.holds.iter().eq(in_force.in_force().keys()) {
+                        let what = format!(
+                            "certificate {number} names other legal holds than those in force when it was made"
+                        );
+                        report.fault(Fault::of("groups", Cause::Forgery, what).leaf(*leaf));
+                    }
+                    if !in_force.in_force().is_empty() {
+                        judged.insert(number, (Arc::clone(&in_force), 0));
+                    }
+                }
+                (None, None) => {}
+            }
+        }
+        if judged.is_empty() {
+            return;
+        }
+        // What cannot be read here was named when it was checked.
+        let _ = heads::walk(storage, LeafIndex(0), checked, &mut |seen| {
+            // Ranges run on over leaves whose bodies went before, by another certificate.
+            let by = seen.gone.as_ref().map_or(unfinished, std::slice::from_ref);
+            for number in by {
+                self.judge_leaf(seen, *number, &mut judged, report);
+            }
+        });
+        for (number, (_, against)) in judged {
+            if against > NAMED_MAX {
+                let more = against - NAMED_MAX;
+                let what = format!("certificate {number} removes {more} more bodies against legal holds");
+                report.fault(Fault::of("groups", Cause::Forgery, what));
+            }
+        }
+    }
+
+    fn judge_leaf(&self, seen: &Seen<'_>, number: StatementNumber, judged: &mut Judged, report: &mut Report) {
+        let names = |certified: &&Certified| certified.certificate.names(seen.leaf);
+        let (Some((holds, against)), Some(_)) = (
+            judged.get_mut(&number),
+            self.certificates.get(&number).filter(names),
+        ) else {
+            return;
+        };
+        let Some((batch, hold)) = seen
+            .batch()
+            .and_then(|batch| holds.keeping(&batch).map(|hold| (batch, hold)))
+        else {
+            return;
+        };
+        *against += 1;
+        if *against <= NAMED_MAX {
+            let (host, sequence) = (batch.host, batch.sequence);
+            let what = format!(
+                "certificate {number} removes the body of batch {sequence} of host {host} against the legal hold of \
+                 statement {hold}"
+            );
+            report.fault(Fault::of("groups", Cause::Forgery, what).leaf(seen.leaf));
+        }
     }
 }

@@ -2,6 +2,8 @@
 //! is through, and everything that is kept verifies.
 #![cfg(test)]
 
+mod held;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use collector::pipeline::describe;
