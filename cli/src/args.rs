@@ -13,7 +13,8 @@ pub const COLLECTOR_DEFAULT: &str = "http://127.0.0.1:4434";
     name = "hostledger",
     version,
     after_help = "Times: RFC 3339 (2026-01-02T03:04:05.678Z), a date (midnight UTC), `now`, `5m ago`.\n\
-                  Exit codes: 0 fine, 1 failure, 2 usage, 3 unknown (gap), 4 tampered, 78 bad configuration."
+                  Exit codes: 0 fine, 1 failure, 2 usage, 3 unknown (gap), 4 tampered, 5 too few witnesses cosigned,\n\
+                  78 bad configuration."
 )]
 pub struct Args {
     /// The collector's API
@@ -185,21 +186,48 @@ pub struct VerifyArgs {
     /// for several. Without one an older copy of the whole directory cannot be told from the ledger
     #[arg(long, value_name = "FILE")]
     pub seen: Vec<PathBuf>,
+    /// Who must have cosigned the checkpoint
+    #[command(flatten)]
+    pub witnesses: WitnessArgs,
+}
+
+/// Which witnesses must have cosigned a checkpoint.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct WitnessArgs {
+    /// File with the witnesses that must have cosigned (C2SP tlog-policy)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["witness", "quorum"])]
+    pub witness_policy: Option<PathBuf>,
+    /// Verifier key of a witness that must have cosigned the checkpoint; repeat for several
+    #[arg(long, value_name = "KEY")]
+    pub witness: Vec<String>,
+    /// How many of the witnesses are enough; all where absent
+    #[arg(long, value_name = "K", requires = "witness")]
+    pub quorum: Option<usize>,
+}
+
+impl WitnessArgs {
+    /// Whether none is demanded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.witness_policy.is_none() && self.witness.is_empty()
+    }
 }
 
 /// Arguments of `compare`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CompareArgs {
-    /// A file that ends in a checkpoint: a bare one, a receipt, a proof, an agent's or a witness's
-    pub first: PathBuf,
+    /// A file that ends in a checkpoint (a bare one, a receipt, a proof, an agent's or a witness's), or the URL of a
+    /// checkpoint, a log or a witness
+    pub first: String,
     /// Another
-    pub second: PathBuf,
+    pub second: String,
     /// File with the ledger's verifier key
     #[arg(long, value_name = "FILE")]
     pub vkey: PathBuf,
-    /// The ledger's directory that the checkpoint with more leaves came from; needed where sizes differ
-    #[arg(long, value_name = "DIR")]
-    pub ledger: Option<PathBuf>,
+    /// The ledger that the checkpoint with more leaves came from, its directory or URL; needed where sizes differ and
+    /// that checkpoint was not itself read from its log's URL
+    #[arg(long, value_name = "DIR|URL")]
+    pub ledger: Option<String>,
     /// Where to write the proof of a split view
     #[arg(short = 'f', long, value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -230,9 +258,9 @@ pub enum ProofCommand {
         /// File with the ledger's verifier key
         #[arg(long, value_name = "FILE")]
         vkey: PathBuf,
-        /// File with the witnesses that must have cosigned (C2SP tlog-policy)
-        #[arg(long, value_name = "FILE")]
-        witness_policy: Option<PathBuf>,
+        /// Who must have cosigned its checkpoint
+        #[command(flatten)]
+        witnesses: WitnessArgs,
     },
 }
 
@@ -297,12 +325,9 @@ pub struct BundleArgs {
     /// File with the ledger's verifier key
     #[arg(long, value_name = "FILE")]
     pub vkey: PathBuf,
-    /// Verifier key of a witness that must have cosigned the checkpoint; repeat for several
-    #[arg(long, value_name = "KEY")]
-    pub witness: Vec<String>,
-    /// How many of the witnesses are enough; all where absent
-    #[arg(long, value_name = "K", requires = "witness")]
-    pub quorum: Option<usize>,
+    /// Who must have cosigned its checkpoint
+    #[command(flatten)]
+    pub witnesses: WitnessArgs,
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub enum Exit {
     Unknown,
     /// What was checked has been altered.
     Tampered,
+    /// What was checked holds, and too few of the witnesses demanded cosigned it.
+    Unwitnessed,
     /// Flags or environment point nowhere.
     BadConfig,
 }
@@ -31,6 +33,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Unknown => 3,
             Self::Tampered => 4,
+            Self::Unwitnessed => 5,
             Self::BadConfig => 78,
         }
     }
@@ -58,6 +61,14 @@ pub enum Failure {
     /// The collector does not answer. The network, or whoever should have started it.
     #[error("the collector at {url} does not answer: {cause}")]
     Unreachable {
+        /// Where.
+        url: String,
+        /// Why.
+        cause: String,
+    },
+    /// A log or a witness of somebody's. Whoever serves it, or the network.
+    #[error("cannot read {url}: {cause}")]
+    Remote {
         /// Where.
         url: String,
         /// Why.
@@ -119,6 +130,10 @@ impl Failure {
             Self::Usage { remedy, .. } | Self::Config { remedy, .. } => remedy.clone(),
             Self::Unreachable { .. } => {
                 "start it (hostledger-collector run), or name another with --collector or HOSTLEDGER_COLLECTOR".into()
+            }
+            Self::Remote { .. } => {
+                "whoever serves it is at fault, the network, or the address: give that of a checkpoint, of a log, or of a witness"
+                    .into()
             }
             Self::Refused { error, .. } => error.remedy.clone(),
             Self::Answer(_) => "is it a collector, and as new as this program?".into(),

@@ -7,6 +7,7 @@ pub mod args;
 mod client;
 mod command;
 mod failure;
+mod remote;
 mod show;
 mod when;
 

@@ -10,14 +10,13 @@ use common::{
     event::Kind,
     fold::EntityId,
     ids::{EventIndex, HostId, WallNanos},
-    note::{VerifierKey, WitnessKey},
+    note::VerifierKey,
     statement,
-    witness::{Policy, PolicyWitness},
 };
 use ledger::{Local, Reader, bundle::ExportError};
 use serde_json::json;
 
-use super::{read_file, read_key};
+use super::{cosigned, read_file, read_key};
 use crate::{
     Exit, Failure, World,
     args::{AuditArgs, AuditCommand, BundleArgs, ExportArgs, Output},
@@ -185,7 +184,7 @@ fn written(bytes: &[u8], report: &Report, file: &Path, world: &mut World<'_>) ->
 
 fn verify(args: &BundleArgs, output: Output, world: &mut World<'_>) -> Result<Exit, Failure> {
     let key = read_key(&args.vkey)?;
-    let policy = policy(args)?;
+    let policy = cosigned::demanded(&args.witnesses, &key)?;
     let bytes = read_file(&args.file, BUNDLE_BYTES_MAX as u64)?;
     let found = bundle::check(&bytes, &key, policy.as_ref());
     match output {
@@ -210,29 +209,9 @@ fn exit_of(found: &Result<Report, BundleFault>) -> Exit {
     match found {
         Ok(report) if report.complete => Exit::Fine,
         Ok(_) => Exit::Unknown,
+        Err(BundleFault::Witnesses { .. }) => Exit::Unwitnessed,
         Err(_) => Exit::Tampered,
     }
-}
-
-fn policy(args: &BundleArgs) -> Result<Option<Policy>, Failure> {
-    if args.witness.is_empty() {
-        return Ok(None);
-    }
-    let usage = |cause: String| Failure::Usage {
-        cause,
-        remedy:
-            "write --witness <name+id+key> for each witness, and --quorum for how many of them are enough"
-                .into(),
-    };
-    let keys = args.witness.iter().map(|text| WitnessKey::parse(text.trim()));
-    let witnesses = keys.map(|key| key.map(|key| PolicyWitness { key, url: None }));
-    let witnesses = witnesses
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| usage(error.to_string()))?;
-    let quorum = args.quorum.unwrap_or(witnesses.len());
-    Policy::of(witnesses, quorum)
-        .map(Some)
-        .map_err(|error| usage(error.to_string()))
 }
 
 fn at(ns: u64) -> Moment {
@@ -251,7 +230,7 @@ fn lines(report: &Report, wide: bool, world: &mut World<'_>) -> Result<(), Failu
             out,
             "witness     {} at {}",
             witness.name,
-            at(witness.posix_seconds.saturating_mul(1_000_000_000))
+            cosigned::at(witness.posix_seconds)
         )?;
     }
     for host in &report.hosts {

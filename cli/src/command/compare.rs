@@ -2,10 +2,12 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use common::{proof::PROOF_BYTES_MAX, split::checkpoint_at_end};
+use common::{
+    checkpoint::Checkpoint, note::UnverifiedNote, proof::PROOF_BYTES_MAX, split::checkpoint_at_end,
+};
 use ledger::{
     Local,
-    split::{Compared, compare},
+    split::{CompareError, Compared, compare},
     storage::Storage,
 };
 use serde_json::json;
@@ -14,19 +16,23 @@ use super::{read_file, read_key};
 use crate::{
     Exit, Failure, World,
     args::{CompareArgs, Output},
+    remote::{Remote, is_url},
 };
 
 /// Compares and reports.
 pub(crate) fn run(args: &CompareArgs, output: Output, world: &mut World<'_>) -> Result<Exit, Failure> {
     let key = read_key(&args.vkey)?;
-    let (a, b) = (note(&args.first)?, note(&args.second)?);
-    let ledger = args.ledger.as_deref().map(open).transpose()?;
-    let found = compare(&a, &b, &key, ledger).map_err(|error| Failure::Usage {
-        cause: error.to_string(),
-        remedy: "give two files that end in a checkpoint of the ledger of --vkey, and with --ledger the \
-                 directory that the one with more leaves came from"
-            .into(),
-    })?;
+    let a = note(&args.first, key.name())?;
+    let b = note(&args.second, key.name())?;
+    // The log itself has the tiles of what it shows.
+    let larger = if claimed_size(&a) > claimed_size(&b) {
+        &args.first
+    } else {
+        &args.second
+    };
+    let ledger = args.ledger.as_ref().or(Some(larger).filter(|from| is_url(from)));
+    let storage = ledger.map(|at| open(at)).transpose()?;
+    let found = compare(&a, &b, &key, storage).map_err(|error| failure(error, args))?;
     match found {
         Compared::Consistent { smaller, larger } => {
             match output {
@@ -70,17 +76,60 @@ pub(crate) fn run(args: &CompareArgs, output: Output, world: &mut World<'_>) -> 
     }
 }
 
-fn note(path: &Path) -> Result<Vec<u8>, Failure> {
-    let bytes = read_file(path, PROOF_BYTES_MAX as u64)?;
+/// Who is at fault where nothing can be said.
+fn failure(error: CompareError, args: &CompareArgs) -> Failure {
+    let cause = match &error {
+        CompareError::Checkpoint { which, cause } => {
+            let from = if *which == "the first file" {
+                &args.first
+            } else {
+                &args.second
+            };
+            format!("{from} holds no checkpoint of this ledger: {cause}")
+        }
+        _ => error.to_string(),
+    };
+    match error {
+        CompareError::Tile(_) => Failure::Config {
+            cause,
+            remedy: "the tiles of the larger checkpoint are needed: give the ledger it came from with --ledger, or ask \
+                     whoever serves that one; a witness has none"
+                .into(),
+        },
+        _ => Failure::Usage {
+            cause,
+            remedy: "give two checkpoints of the ledger of --vkey, and with --ledger the directory or URL that the one \
+                     with more leaves came from"
+                .into(),
+        },
+    }
+}
+
+/// What an unverified note says of its size; it only tells where to look for tiles.
+fn claimed_size(note: &[u8]) -> Option<u64> {
+    let parsed = UnverifiedNote::parse(note).ok()?;
+    let head = Checkpoint::parse_body(parsed.danger_unverified_text()).ok()?;
+    Some(head.size)
+}
+
+fn note(from: &str, origin: &str) -> Result<Vec<u8>, Failure> {
+    if is_url(from) {
+        return Remote::at(from).checkpoint(origin);
+    }
+    let bytes = read_file(Path::new(from), PROOF_BYTES_MAX as u64)?;
     let found = checkpoint_at_end(&bytes).map(<[u8]>::to_vec);
     found.ok_or_else(|| Failure::Usage {
-        cause: format!("{} does not end in a checkpoint", path.display()),
+        cause: format!("{from} does not end in a checkpoint"),
         remedy: "give a checkpoint, a receipt, a proof file, an agent's remembered checkpoint or a witness's record"
             .into(),
     })
 }
 
-fn open(path: &Path) -> Result<Arc<dyn Storage>, Failure> {
+fn open(at: &str) -> Result<Arc<dyn Storage>, Failure> {
+    if is_url(at) {
+        return Ok(Arc::new(Remote::at(at)));
+    }
+    let path = Path::new(at);
     match Local::open_reader(path) {
         Ok(storage) if path.join("log").is_dir() => Ok(Arc::new(storage)),
         _ => Err(Failure::Usage {

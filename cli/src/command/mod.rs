@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod compare;
+mod cosigned;
 pub(crate) mod doctor;
 pub(crate) mod get;
 pub(crate) mod list;

@@ -6,18 +6,19 @@ use common::{
     answer::Moment,
     checkpoint::Checkpoint,
     event::Event,
-    note::VerifierKey,
     proof::{self, EventProof, PROOF_BYTES_MAX, ProvenEvent},
     split::{ProvenSplit, SPLIT_BYTES_MAX, SplitProof, checkpoint_at_end},
     statement::{self, ProvenStatement, STATEMENT_PROOF_BYTES_MAX, Said, StatementProof},
-    witness::{POLICY_BYTES_MAX, Policy},
 };
 use serde_json::json;
 
-use super::{read_file, read_key};
+use super::{
+    cosigned::{self, Cosigned},
+    read_file, read_key,
+};
 use crate::{
     Exit, Failure, World,
-    args::{Output, ProofArgs, ProofCommand},
+    args::{Output, ProofArgs, ProofCommand, WitnessArgs},
     client::Client,
 };
 
@@ -36,10 +37,10 @@ pub(crate) fn run(
             Some(ProofCommand::Check {
                 file,
                 vkey,
-                witness_policy,
+                witnesses,
             }),
             _,
-        ) => check(file, vkey, witness_policy.as_deref(), output, world),
+        ) => check(file, vkey, witnesses, output, world),
         (None, Some(event)) => fetch(&client()?, event, args.file.as_deref(), world),
         (None, None) => Err(Failure::Usage {
             cause: "no event was named".into(),
@@ -83,7 +84,7 @@ fn fetch(client: &Client, event: &str, file: Option<&Path>, world: &mut World<'_
 fn check(
     file: &Path,
     vkey: &Path,
-    policy: Option<&Path>,
+    witnesses: &WitnessArgs,
     output: Output,
     world: &mut World<'_>,
 ) -> Result<Exit, Failure> {
@@ -100,21 +101,26 @@ fn check(
             Err(fault) => not_proven(&fault.to_string(), output, world),
         };
     }
-    if let Some(path) = policy
-        && let Some(fault) = unwitnessed(path, &key, &bytes)?
-    {
-        return not_proven(&fault, output, world);
-    }
+    let policy = cosigned::demanded(witnesses, &key)?;
+    let judged = Cosigned::judge(policy.as_ref(), checkpoint_at_end(&bytes).unwrap_or_default());
     if StatementProof::begins(&bytes) {
-        return match statement::check(&bytes, &key) {
-            Ok(proven) => show_statement(&proven, output, world),
-            Err(fault) => not_proven(&fault.to_string(), output, world),
+        return match (statement::check(&bytes, &key), judged) {
+            (Err(fault), _) => not_proven(&fault.to_string(), output, world),
+            (_, Err(fault)) => not_proven(&fault, output, world),
+            (Ok(proven), Ok(cosigned)) => match cosigned.too_few() {
+                Some(fault) => unwitnessed(&fault, &cosigned, output, world),
+                None => show_statement(&proven, &cosigned, output, world),
+            },
         };
     }
-    let proven = match proof::check(&bytes, &key) {
-        Ok(proven) => proven,
-        Err(fault) => return not_proven(&fault.to_string(), output, world),
+    let (proven, cosigned) = match (proof::check(&bytes, &key), judged) {
+        (Err(fault), _) => return not_proven(&fault.to_string(), output, world),
+        (_, Err(fault)) => return not_proven(&fault, output, world),
+        (Ok(proven), Ok(cosigned)) => (proven, cosigned),
     };
+    if let Some(fault) = cosigned.too_few() {
+        return unwitnessed(&fault, &cosigned, output, world);
+    }
     let event = Event::decode(&proven.event);
     match output {
         Output::Json | Output::Jsonl => {
@@ -123,35 +129,33 @@ fn check(
                 "batch": proven.header.fields().sequence,
                 "checkpoint": { "origin": proven.checkpoint.origin, "size": proven.checkpoint.size,
                                 "root": proven.checkpoint.root },
-                "event": event.ok(),
+                "witnesses": cosigned.as_json(), "event": event.ok(),
             });
             writeln!(world.out, "{said}")?;
         }
-        Output::Table | Output::Wide => lines(&proven, event.as_ref().ok(), world)?,
+        Output::Table | Output::Wide => lines(&proven, &cosigned, event.as_ref().ok(), world)?,
     }
     Ok(Exit::Fine)
 }
 
-/// Why the checkpoint of a proof does not satisfy the policy in `path`, if so.
-fn unwitnessed(path: &Path, key: &VerifierKey, bytes: &[u8]) -> Result<Option<String>, Failure> {
-    let text = read_file(path, POLICY_BYTES_MAX as u64)?;
-    let bad = |cause: String| Failure::Config {
-        cause: format!("{}: {cause}", path.display()),
-        remedy: "give a C2SP tlog-policy file with the witnesses you demand".into(),
-    };
-    let policy = Policy::parse(&text).map_err(|error| bad(error.to_string()))?;
-    if !policy.covers(key) {
-        return Err(bad("its log lines do not name this ledger's key".into()));
+/// What the file claims is proven, and those whose word was asked for besides did not give it.
+fn unwitnessed(
+    fault: &str,
+    cosigned: &Cosigned,
+    output: Output,
+    world: &mut World<'_>,
+) -> Result<Exit, Failure> {
+    match output {
+        Output::Json | Output::Jsonl => {
+            let said = json!({ "proven": false, "fault": fault, "witnesses": cosigned.as_json() });
+            writeln!(world.out, "{said}")?;
+        }
+        Output::Table | Output::Wide => {
+            writeln!(world.out, "NOT WITNESSED: the proof holds, but {fault}")?;
+            cosigned.lines("  ", world)?;
+        }
     }
-    let judged = policy.judge(checkpoint_at_end(bytes).unwrap_or_default());
-    Ok(match judged {
-        Ok(quorum) if quorum.satisfied => None,
-        Ok(quorum) => Some(format!(
-            "too few witnesses cosigned its checkpoint; missing: {}",
-            quorum.missing.join(", ")
-        )),
-        Err(error) => Some(format!("its checkpoint's cosignatures: {error}")),
-    })
+    Ok(Exit::Unwitnessed)
 }
 
 fn show_split(proven: &ProvenSplit, output: Output, world: &mut World<'_>) -> Result<Exit, Failure> {
@@ -183,7 +187,12 @@ fn not_proven(fault: &str, output: Output, world: &mut World<'_>) -> Result<Exit
 
 /// A proven statement is the collector's word; an equivocation in it is judged by what the host signed, and a
 /// statement that fails there is no proof of anything.
-fn show_statement(proven: &ProvenStatement, output: Output, world: &mut World<'_>) -> Result<Exit, Failure> {
+fn show_statement(
+    proven: &ProvenStatement,
+    cosigned: &Cosigned,
+    output: Output,
+    world: &mut World<'_>,
+) -> Result<Exit, Failure> {
     let fields = proven.statement.fields();
     let evidence = match &fields.said {
         Said::Equivocation(equivocation) => Some(equivocation.check()),
@@ -201,7 +210,8 @@ fn show_statement(proven: &ProvenStatement, output: Output, world: &mut World<'_
                 "at": Moment(fields.at), "signer": fields.signer,
                 "checkpoint": { "origin": checkpoint.origin, "size": checkpoint.size,
                                 "root": checkpoint.root },
-                "said": fields.said, "proven_by_host": evidence.is_some(),
+                "witnesses": cosigned.as_json(), "said": fields.said,
+                "proven_by_host": evidence.is_some(),
             });
             writeln!(world.out, "{said}")?;
         }
@@ -220,6 +230,8 @@ fn show_statement(proven: &ProvenStatement, output: Output, world: &mut World<'_
                 proven.leaf, checkpoint.size
             )?;
             writeln!(out, "  under root {}", checkpoint.root)?;
+            cosigned.lines("  which ", world)?;
+            let out = &mut *world.out;
             if let Some(host) = fields.said.host() {
                 writeln!(out, "host {host}:")?;
             }
@@ -235,7 +247,12 @@ fn show_statement(proven: &ProvenStatement, output: Output, world: &mut World<'_
     Ok(Exit::Fine)
 }
 
-fn lines(proven: &ProvenEvent, event: Option<&Event>, world: &mut World<'_>) -> Result<(), Failure> {
+fn lines(
+    proven: &ProvenEvent,
+    cosigned: &Cosigned,
+    event: Option<&Event>,
+    world: &mut World<'_>,
+) -> Result<(), Failure> {
     let out = &mut *world.out;
     let checkpoint = &proven.checkpoint;
     writeln!(out, "proven: host {}", proven.host)?;
@@ -251,6 +268,8 @@ fn lines(proven: &ProvenEvent, event: Option<&Event>, world: &mut World<'_>) -> 
         checkpoint.origin, proven.leaf, checkpoint.size
     )?;
     writeln!(out, "  under root {}", checkpoint.root)?;
+    cosigned.lines("  which ", world)?;
+    let out = &mut *world.out;
     match event {
         Some(event) => {
             writeln!(out, "event at {} on the host's clock:", Moment(event.wall_ns))?;

@@ -9,6 +9,7 @@ use std::{
 
 use common::{
     checkpoint,
+    limits::NOTE_BYTES_MAX,
     note::VerifierKey,
     proof::{EventProof, PROOF_BYTES_MAX},
     receipt::Receipt,
@@ -19,10 +20,14 @@ use ledger::{
     audit::{self, Audit},
     fsck::{Fault, Options, Progress, Seen},
     recovery::VERIFIER_KEY,
+    tiles::LOG,
 };
 use serde_json::json;
 
-use super::{read_file, read_key};
+use super::{
+    cosigned::{self, Cosigned},
+    read_file, read_key,
+};
 use crate::{
     Exit, Failure, World,
     args::{Output, VerifyArgs},
@@ -50,13 +55,33 @@ pub(crate) fn run(args: &VerifyArgs, output: Output, world: &mut World<'_>) -> R
         seen: &seen,
         progress: Some(&progress),
     };
+    let cosigned = cosigned(args, key.as_ref())?;
     let found = audit::run(&storage, &options);
     let sound = found.report.is_sound();
     match output {
-        Output::Json | Output::Jsonl => as_json(&found, sound, output, world)?,
-        Output::Table | Output::Wide => as_lines(&found, sound, key.is_some(), world)?,
+        Output::Json | Output::Jsonl => as_json(&found, sound, &cosigned, output, world)?,
+        Output::Table | Output::Wide => as_lines(&found, sound, key.is_some(), &cosigned, world)?,
     }
-    Ok(if sound { Exit::Fine } else { Exit::Tampered })
+    Ok(match &cosigned {
+        _ if !sound => Exit::Tampered,
+        Err(_) => Exit::Tampered,
+        Ok(cosigned) if cosigned.too_few().is_some() => Exit::Unwitnessed,
+        Ok(_) => Exit::Fine,
+    })
+}
+
+/// Who cosigned the checkpoint that lies there now, where that is demanded; the inner error is a cosignature that is
+/// false. That the ledger's key signed it is checked with all the rest.
+fn cosigned(args: &VerifyArgs, key: Option<&VerifierKey>) -> Result<Result<Cosigned, String>, Failure> {
+    if args.witnesses.is_empty() {
+        return Ok(Cosigned::judge(None, &[]));
+    }
+    let policy = match key {
+        Some(key) => cosigned::demanded(&args.witnesses, key)?,
+        None => cosigned::demanded(&args.witnesses, &read_key(&args.ledger.join(VERIFIER_KEY))?)?,
+    };
+    let note = read_file(&args.ledger.join(LOG).join("checkpoint"), NOTE_BYTES_MAX as u64)?;
+    Ok(Cosigned::judge(policy.as_ref(), &note))
 }
 
 /// The checkpoints in the files given, each under the signature of the key that the check goes by.
@@ -107,7 +132,13 @@ fn open(path: &Path) -> Result<Local, Failure> {
     Local::open_reader(path).map_err(|error| usage(error.to_string()))
 }
 
-fn as_lines(found: &Audit, sound: bool, key_given: bool, world: &mut World<'_>) -> Result<(), Failure> {
+fn as_lines(
+    found: &Audit,
+    sound: bool,
+    key_given: bool,
+    cosigned: &Result<Cosigned, String>,
+    world: &mut World<'_>,
+) -> Result<(), Failure> {
     let (out, report) = (&mut *world.out, &found.report);
     for fault in &report.faults {
         writeln!(out, "FAULT {fault}")?;
@@ -125,6 +156,11 @@ fn as_lines(found: &Audit, sound: bool, key_given: bool, world: &mut World<'_>) 
             head.size, head.root, head.origin
         )?;
     }
+    match cosigned {
+        Ok(cosigned) => cosigned.lines("witness     ", world)?,
+        Err(fault) => writeln!(out, "FAULT {fault}")?,
+    }
+    let out = &mut *world.out;
     writeln!(
         out,
         "checked     {} leaves in {} groups, {} tiles and bundles, {} bytes",
@@ -147,11 +183,23 @@ fn as_lines(found: &Audit, sound: bool, key_given: bool, world: &mut World<'_>) 
             "note  the verifier key beside the ledger was believed; give --vkey to trust your own"
         )?;
     }
-    writeln!(out, "{}", if sound { "sound" } else { "TAMPERED OR DAMAGED" })?;
+    let too_few = cosigned.as_ref().ok().and_then(Cosigned::too_few);
+    let verdict = match (sound && cosigned.is_ok(), too_few) {
+        (false, _) => "TAMPERED OR DAMAGED".to_owned(),
+        (true, Some(fault)) => format!("NOT WITNESSED: sound, but {fault}"),
+        (true, None) => "sound".to_owned(),
+    };
+    writeln!(out, "{verdict}")?;
     Ok(())
 }
 
-fn as_json(found: &Audit, sound: bool, output: Output, world: &mut World<'_>) -> Result<(), Failure> {
+fn as_json(
+    found: &Audit,
+    sound: bool,
+    cosigned: &Result<Cosigned, String>,
+    output: Output,
+    world: &mut World<'_>,
+) -> Result<(), Failure> {
     let report = &found.report;
     let fault = |fault: &Fault| {
         json!({
@@ -165,6 +213,11 @@ fn as_json(found: &Audit, sound: bool, output: Output, world: &mut World<'_>) ->
         "faults": faults,
         "faults_dropped": report.faults_dropped,
         "notes": report.notes,
+        "witnesses": cosigned.as_ref().map(Cosigned::as_json).unwrap_or_default(),
+        "witnesses_fault": match cosigned {
+            Ok(cosigned) => cosigned.too_few(),
+            Err(fault) => Some(fault.clone()),
+        },
         "checkpoint": report.checkpoint.as_ref().map(|head| json!({
             "origin": head.origin, "size": head.size, "root": head.root,
         })),

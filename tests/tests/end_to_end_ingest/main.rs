@@ -6,6 +6,7 @@
 
 mod bad_batches;
 mod bad_peers;
+mod demanded;
 #[cfg(feature = "oracles")]
 mod foreign_log;
 #[cfg(feature = "privileged")]

@@ -65,7 +65,7 @@ pub(crate) fn write_policy(collector: &Collector, witnesses: &[Witness], quorum:
     std::fs::write(collector.layout.root().join("witnesses.policy"), text).unwrap();
 }
 
-fn policy(witnesses: &[Witness], quorum: usize) -> Policy {
+pub(crate) fn policy(witnesses: &[Witness], quorum: usize) -> Policy {
     let listed = |witness: &Witness| PolicyWitness {
         key: witness.key.clone(),
         url: None,
@@ -74,7 +74,7 @@ fn policy(witnesses: &[Witness], quorum: usize) -> Policy {
 }
 
 /// Sends batches one by one, each after the last was acknowledged; returns what else came.
-async fn store(session: &mut Session, host: &mut Host, count: u64) -> Vec<Message> {
+pub(crate) async fn store(session: &mut Session, host: &mut Host, count: u64) -> Vec<Message> {
     let mut others = Vec::new();
     for _ in 0..count {
         let (header, body) = host.seal(&[vec![7; 50]]);
@@ -92,7 +92,12 @@ async fn store(session: &mut Session, host: &mut Host, count: u64) -> Vec<Messag
 }
 
 /// The first receipts that cover everything up to `last`; each checkpoint seen must satisfy `policy`.
-async fn proven(session: &mut Session, seen: Vec<Message>, last: u64, policy: Option<&Policy>) -> Vec<u8> {
+pub(crate) async fn proven(
+    session: &mut Session,
+    seen: Vec<Message>,
+    last: u64,
+    policy: Option<&Policy>,
+) -> Vec<u8> {
     let mut waiting = seen.into_iter();
     loop {
         let message = match waiting.next() {
@@ -119,7 +124,7 @@ pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-fn status(collector: &Collector) -> String {
+pub(crate) fn status(collector: &Collector) -> String {
     let dir = collector.layout.root().to_str().unwrap().to_owned();
     String::from_utf8(command(&["status", "--dir", &dir]).stdout).unwrap()
 }
