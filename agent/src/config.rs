@@ -23,6 +23,9 @@ pub struct Config {
     pub name: String,
     /// Where batches go; none keeps them in the spool.
     pub collector: Option<Collector>,
+    /// File with the witnesses that must have cosigned before a batch leaves the spool, relative to the agent's
+    /// directory; `None` demands none.
+    pub witness_policy: Option<PathBuf>,
     /// Which sensors to try.
     pub sensors: SensorChoice,
     /// Pause between two scans of `/proc` where no kernel sensor works.
@@ -115,6 +118,11 @@ pub const SETTINGS: &[(&str, &str, &str)] = &[
         "collector.server_name",
         "",
         "name in the collector's certificate; the host of its address if empty",
+    ),
+    (
+        "witness_policy",
+        "",
+        "file with the witnesses that must have cosigned before batches leave the spool, C2SP tlog-policy; empty demands none",
     ),
     (
         "sensors.choice",
@@ -275,6 +283,9 @@ impl Settings {
         let collector = self
             .take("collector.address", |text| read_collector(text, &server_name))
             .flatten();
+        let witness_policy = Some(self.text("witness_policy"))
+            .filter(|file| !file.is_empty())
+            .map(PathBuf::from);
         let sensors = self
             .take("sensors.choice", |text| match text {
                 "auto" => Ok(SensorChoice::Auto),
@@ -285,6 +296,7 @@ impl Settings {
         let config = Config {
             name,
             collector,
+            witness_policy,
             sensors,
             scan_every: self.millis("sensors.scan_ms", 50, 60_000),
             baseline_every: Duration::from_secs(self.number("sensors.baseline_s", 1, 7 * 86_400)),
@@ -405,12 +417,13 @@ mod tests {
     #[test]
     fn later_sources_override_earlier_ones() {
         let config = load(
-            "name = 'a'\n[batch]\nseal_ms = 100\nheartbeat_ms = 200\n",
+            "name = 'a'\nwitness_policy = 'w'\n[batch]\nseal_ms = 100\nheartbeat_ms = 200\n",
             &[("HOSTLEDGER_AGENT_BATCH_SEAL_MS", "300"), ("PATH", "/bin")],
             &[("collector.address", "[::1]:7171".into())],
         )
         .unwrap();
         assert_eq!(config.name, "a");
+        assert_eq!(config.witness_policy, Some("w".into()));
         assert_eq!(config.seal_after, Duration::from_millis(300));
         assert_eq!(config.heartbeat_after, Duration::from_millis(200));
         assert_eq!(config.collector.unwrap().server_name, "::1");
@@ -442,5 +455,6 @@ mod tests {
         assert_eq!(config.name, "n\"1");
         assert_eq!(config.seal_after, Duration::from_millis(500));
         assert_eq!(config.collector, None);
+        assert_eq!(config.witness_policy, None);
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     config::{Config, Layout},
     identity::Identity,
     sensor,
-    ship::{TlsFiles, tls_files},
+    ship::{TlsFiles, read_policy, tls_files},
     status,
 };
 
@@ -293,7 +293,34 @@ fn enrolment(layout: &Layout, config: &Config) -> Vec<Check> {
         )),
     }
     checks.push(ledger_key(&layout.ledger_key()));
+    let policy = config.witness_policy.as_ref();
+    checks.extend(policy.map(|file| witness_policy(&layout.dir.join(file), &layout.ledger_key())));
     checks
+}
+
+fn witness_policy(path: &Path, ledger_key: &Path) -> Check {
+    let key = std::fs::read_to_string(ledger_key).ok();
+    let Some(key) = key.and_then(|text| common::note::VerifierKey::parse(text.trim()).ok()) else {
+        return check(
+            "witnesses",
+            Verdict::Failed,
+            "without the ledger's key the witness policy cannot be applied",
+            "see ledger-key",
+        );
+    };
+    match read_policy(path, &key) {
+        Ok(policy) => {
+            let names = policy.witnesses().iter().map(|one| one.key.name());
+            let found = format!("{}: {}", path.display(), names.collect::<Vec<_>>().join(", "));
+            check("witnesses", Verdict::Ok, found, "")
+        }
+        Err(fault) => check(
+            "witnesses",
+            Verdict::Failed,
+            fault.to_string(),
+            "give a C2SP tlog-policy file, or take witness_policy out of agent.toml; nothing is shipped until then",
+        ),
+    }
 }
 
 fn ledger_key(path: &Path) -> Check {

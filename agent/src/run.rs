@@ -147,7 +147,9 @@ async fn run_here(layout: &Layout, config: &Config) -> Result<(), RunError> {
     let (stop_shipping, stopped) = watch::channel(false);
     let (shown, shipping) = watch::channel(ShipStatus::default());
     let shipper = config.collector.clone().map(|collector| {
-        let shipper = Shipper::new(Arc::clone(&pipeline), layout.clone(), collector, shown, stopped);
+        let policy = config.witness_policy.as_ref().map(|file| layout.dir.join(file));
+        let (pipeline, layout) = (Arc::clone(&pipeline), layout.clone());
+        let shipper = Shipper::new(pipeline, layout, collector, policy, shown, stopped);
         tokio::spawn(shipper.run())
     });
     let about = status::About {

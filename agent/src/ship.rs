@@ -5,9 +5,14 @@
 //! that a certificate can be replaced without a restart.
 
 mod connection;
+mod evidence;
 mod tls;
+mod witnesses;
 
-pub use self::tls::{TlsFiles, tls_files};
+pub use self::{
+    tls::{TlsFiles, tls_files},
+    witnesses::{Cosigned, PolicyFault, WitnessStatus, read_policy},
+};
 
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -53,6 +58,8 @@ pub struct ShipStatus {
     pub faults: BTreeMap<String, u64>,
     /// Nothing is sent until an operator has looked.
     pub halted: bool,
+    /// Who cosigned the last checkpoint; `None` where no witness is demanded.
+    pub witnesses: Option<WitnessStatus>,
 }
 
 /// The shipper of one run.
@@ -60,6 +67,8 @@ pub struct Shipper {
     pipeline: Arc<Pipeline>,
     layout: Layout,
     collector: Collector,
+    /// The file with the witnesses demanded.
+    policy: Option<PathBuf>,
     status: watch::Sender<ShipStatus>,
     stop: watch::Receiver<bool>,
 }
@@ -78,6 +87,9 @@ enum FilesError {
         "{path}: the remembered checkpoint is not of the ledger in ledger.vkey: {cause}; was the host enrolled with another ledger?"
     )]
     Checkpoint { path: PathBuf, cause: String },
+    /// The witness policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyFault),
 }
 
 impl Shipper {
@@ -87,6 +99,7 @@ impl Shipper {
         pipeline: Arc<Pipeline>,
         layout: Layout,
         collector: Collector,
+        policy: Option<PathBuf>,
         status: watch::Sender<ShipStatus>,
         stop: watch::Receiver<bool>,
     ) -> Self {
@@ -95,6 +108,7 @@ impl Shipper {
             pipeline,
             layout,
             collector,
+            policy,
             status,
             stop,
         }
@@ -137,13 +151,29 @@ impl Shipper {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Seen::nothing(),
             Err(cause) => return Err(FilesError::Io { path, cause }),
         };
-        self.status.send_modify(|shown| shown.checkpoint_size = seen.size);
+        let policy = self
+            .policy
+            .as_deref()
+            .map(|path| read_policy(path, &key))
+            .transpose()?;
+        self.status.send_modify(|shown| {
+            shown.checkpoint_size = seen.size;
+            shown.witnesses = policy.as_ref().map(|policy| WitnessStatus {
+                missing: policy
+                    .witnesses()
+                    .iter()
+                    .map(|one| one.key.name().to_owned())
+                    .collect(),
+                ..WitnessStatus::default()
+            });
+        });
         let mut seed = [0; 8];
         // Without randomness retries are spread less, nothing else.
         if getrandom::fill(&mut seed).is_err() {
             seed = boot_now().0.to_le_bytes();
         }
-        let config = AgentConfig::new(env!("CARGO_PKG_VERSION"), key);
+        let mut config = AgentConfig::new(env!("CARGO_PKG_VERSION"), key);
+        config.witnesses = policy;
         Ok(AgentSession::new(
             config,
             seen,
@@ -334,19 +364,8 @@ impl Drive {
     }
 
     fn keep_evidence(&mut self, fault: &str, remembered: &[u8], offending: &[u8]) {
-        let path = self
-            .shipper
-            .layout
-            .state()
-            .join(format!("evidence-{}.txt", boot_now().0));
-        let text = format!(
-            "{fault}\nremembered checkpoint:\n{}\noffending message, hex:\n{}\n",
-            String::from_utf8_lossy(remembered),
-            common::ids::hex(offending)
-        );
-        let kept = disk::replace(&path, text.as_bytes(), 0o600);
-        let place = match kept {
-            Ok(()) => format!("evidence in {}", path.display()),
+        let place = match evidence::keep(&self.shipper.layout, fault, remembered, offending) {
+            Ok(path) => format!("evidence in {}", path.display()),
             Err(error) => format!("evidence could not be kept: {error}"),
         };
         self.shipper.fault("halted", &format!("{fault}; {place}"));
@@ -394,6 +413,16 @@ impl Drive {
             AgentEvent::Proven { before, size } => {
                 self.shipper.pipeline.lock().lag.proven(before, now);
                 status.send_modify(|shown| (shown.proven_before, shown.checkpoint_size) = (before.0, size));
+            }
+            AgentEvent::Judged { size, quorum } => {
+                let judged = WitnessStatus::of(size, quorum);
+                let before = status.borrow().witnesses.clone();
+                if let Some(text) = judged.complaint(before.as_ref()) {
+                    self.shipper.fault("witnesses", &text);
+                } else if judged.satisfied && before.is_some_and(|before| !before.satisfied) {
+                    tracing::info!(size, "enough witnesses cosigned the collector's checkpoint");
+                }
+                status.send_modify(|shown| shown.witnesses = Some(judged));
             }
             AgentEvent::Refused(refusal) => {
                 self.shipper.fault(

@@ -19,7 +19,12 @@ use common::{
 use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncWriteExt, net::UnixListener, sync::watch};
 
-use crate::{clock::boot_now, lag::Percentiles, pipeline::Pipeline, ship::ShipStatus};
+use crate::{
+    clock::boot_now,
+    lag::Percentiles,
+    pipeline::Pipeline,
+    ship::{ShipStatus, WitnessStatus},
+};
 
 /// The socket's name in the state directory.
 const SOCKET: &str = "status.sock";
@@ -323,6 +328,7 @@ fn shipping_lines(shipping: &ShipStatus) -> Vec<String> {
         "collector   {} {state}; stored before {}, proven before {}, ledger size {}",
         shipping.collector, shipping.stored_before, shipping.proven_before, shipping.checkpoint_size
     )];
+    lines.extend(shipping.witnesses.as_ref().map(WitnessStatus::line));
     if let Some(fault) = &shipping.last_fault {
         let counts: Vec<String> = shipping
             .faults

@@ -79,6 +79,43 @@ impl SplitProof {
         })
     }
 
+    /// The proof that follows from a checkpoint, a larger one, and the consistency proof that came with it and does
+    /// not hold: where it leads to the larger root, it also tells which root that tree had at the smaller size.
+    /// `None` where nothing is proven: the two agree, the proof leads nowhere, or it does not tell, since the smaller
+    /// size is a power of two and such a proof starts from the very root in question.
+    #[must_use]
+    pub fn from_consistency(
+        smaller: &[u8],
+        larger: &[u8],
+        consistency: &[Hash],
+        key: &VerifierKey,
+    ) -> Option<Self> {
+        let (first, second) = (
+            checkpoint::open(smaller, key).ok()?,
+            checkpoint::open(larger, key).ok()?,
+        );
+        let root = if first.size == second.size {
+            second.root
+        } else {
+            match verify_consistency(first.size, &first.root, second.size, &second.root, consistency) {
+                Err(ProofError::Root { computed, .. }) => computed,
+                _ => return None,
+            }
+        };
+        let proof = if first.size == second.size {
+            Vec::new()
+        } else {
+            consistency.to_vec()
+        };
+        let found = Self {
+            smaller: smaller.to_vec(),
+            larger: larger.to_vec(),
+            root,
+            proof,
+        };
+        found.check(key).is_ok().then_some(found)
+    }
+
     /// Whether `bytes` claim to be such a file.
     #[must_use]
     pub fn begins(bytes: &[u8]) -> bool {

@@ -183,7 +183,7 @@ def check_witnesses(data, witnesses, quorum):
             if (name, identity) == (witness.name, witness.id):
                 time = int.from_bytes(blob[:8], "big")
                 message = f"cosignature/v1\ntime {time}\n{text}".encode()
-                good = len(blob) == 72 and time < 2**63 and signed(witness.public, message, blob[8:])
+                good = len(blob) == 72 and 0 < time < 2**63 and signed(witness.public, message, blob[8:])
                 need(good, "witnesses", f"the line of {name} does not verify")
                 times.setdefault(name, time)
     need(len(times) >= quorum, "witnesses", f"{len(times)} of the witnesses cosigned, {quorum} are demanded")

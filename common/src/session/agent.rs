@@ -2,7 +2,8 @@
 //!
 //! Owns when to connect, what to send next, and whether to believe the collector. Reads what there is to
 //! send from the [`Spool`]'s index. Refuses to trim anything whose inclusion it has not verified in a
-//! checkpoint that extends the last one it saw and that is remembered durably.
+//! checkpoint that extends the last one it saw, that enough witnesses cosigned where witnesses are demanded,
+//! and that is remembered durably.
 
 mod config;
 mod connection;
@@ -108,7 +109,7 @@ impl AgentSession {
     #[must_use]
     pub fn new(config: AgentConfig, seen: Seen, seed: u64, now: BootNanos) -> Self {
         Self {
-            trust: Trust::new(config.ledger_key.clone(), seen),
+            trust: Trust::new(config.ledger_key.clone(), config.witnesses.clone(), seen),
             config,
             random: seed,
             state: State::Waiting(now),
@@ -347,12 +348,13 @@ impl AgentSession {
                 Err(what) => self.end(now, EndReason::Misplaced(what)),
             },
             Message::Receipts(receipts) if !awaiting_welcome => match self.trust.verify(&receipts, spool) {
-                Ok(()) => {
+                Ok(quorum) => {
                     self.failures = 0;
-                    self.note(AgentEvent::Proven {
-                        before: self.trust.proven_next(),
-                        size: self.trust.seen().size,
-                    });
+                    let (before, size) = (self.trust.covered_next(), self.trust.seen().size);
+                    if let Some(quorum) = quorum {
+                        self.note(AgentEvent::Judged { size, quorum });
+                    }
+                    self.note(AgentEvent::Proven { before, size });
                     self.remember();
                 }
                 Err(trust::Untrue::Lie(fault)) => {

@@ -2,4 +2,5 @@
 
 mod agent;
 mod collector;
+mod cosigned;
 mod frames;

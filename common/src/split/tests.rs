@@ -94,6 +94,18 @@ proptest! {
         prop_assert_eq!(found.check(key().verifier()).is_ok(), fork < small);
     }
 
+    /// A consistency proof that does not hold gives the same proof away, but where the smaller size is a power of
+    /// two: there it starts from the very root in question. Nobody honest is accused.
+    #[test]
+    fn prop_a_refused_consistency_proof_tells_of_the_fork(small in 1usize..40, more in 0usize..40, fork in 0usize..80) {
+        let wanted = proof(small, small + more, fork);
+        let found = SplitProof::from_consistency(&wanted.smaller, &wanted.larger, &wanted.proof, key().verifier());
+        let telling = fork < small && (more == 0 || !small.is_power_of_two());
+        prop_assert_eq!(found, telling.then_some(wanted.clone()));
+        let backwards = SplitProof::from_consistency(&wanted.larger, &wanted.smaller, &wanted.proof, key().verifier());
+        prop_assert!(more == 0 || backwards.is_none());
+    }
+
     #[test]
     fn prop_every_flipped_bit_is_refused(at: prop::sample::Index, bit in 0u8..8) {
         let mut bytes = proof(5, 9, 3).encode();

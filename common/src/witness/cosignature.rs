@@ -2,21 +2,23 @@
 //!
 //! The signed message is two lines (`cosignature/v1`, `time N`) and the checkpoint's body; the signature in
 //! the note is the time as 8 big-endian bytes and 64 bytes of Ed25519. The message does not name the witness:
-//! one key must serve one witness only.
+//! one key must serve one witness only. The time is when the cosignature was made, so zero is none: only the
+//! ML-DSA form, unknown here, may leave it out. Refuses to judge times otherwise, for there is no clock here.
 
 use alloc::{
     format,
     string::{String, ToString},
     vec::Vec,
 };
+use core::ops::RangeInclusive;
 
 use crate::{
     checkpoint::Checkpoint,
     note::{NoteError, UnverifiedNote, WitnessKey, WitnessSigner, encode_signature},
 };
 
-/// Latest time a cosignature may name: 2^63 - 1.
-const TIME_MAX: u64 = u64::MAX >> 1;
+/// Times a cosignature may name: up to 2^63 - 1, and not zero, at which nobody signed.
+const TIMES: RangeInclusive<u64> = 1..=u64::MAX >> 1;
 
 /// A verified cosignature.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,10 +29,11 @@ pub struct Cosignature {
     pub posix_seconds: u64,
 }
 
-/// The signature line, newline included, by which `signer` cosigns `checkpoint` at `posix_seconds`.
+/// The signature line, newline included, by which `signer` cosigns `checkpoint` at `posix_seconds`; a clock that
+/// shows no time that may be named is taken for the nearest that may.
 #[must_use]
 pub fn cosign(signer: &WitnessSigner, checkpoint: &Checkpoint, posix_seconds: u64) -> String {
-    let time = posix_seconds.min(TIME_MAX);
+    let time = posix_seconds.clamp(*TIMES.start(), *TIMES.end());
     let signature = signer.sign_bytes(message(&checkpoint.body(), time).as_bytes());
     let mut stamped = Vec::from(time.to_be_bytes());
     stamped.extend_from_slice(&signature);
@@ -71,7 +74,7 @@ pub fn with_line(note: &str, line: &str) -> String {
 fn time_of(key: &WitnessKey, body: &str, stamped: &[u8]) -> Option<u64> {
     let (time, signature) = stamped.split_first_chunk::<8>()?;
     let time = u64::from_be_bytes(*time);
-    let good = time <= TIME_MAX && key.verifies_bytes(message(body, time).as_bytes(), signature);
+    let good = TIMES.contains(&time) && key.verifies_bytes(message(body, time).as_bytes(), signature);
     good.then_some(time)
 }
 

@@ -9,10 +9,13 @@
 )]
 
 mod baseline;
+mod cosigned;
 mod crash;
 mod disk;
 mod node;
 mod refused;
 mod sampler;
+mod split_view;
 mod stolen_disk;
 mod stop;
+mod witness;

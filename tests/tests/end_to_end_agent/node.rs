@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{TcpListener, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -63,11 +63,13 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// Both ends, and where they live.
 pub(crate) struct World {
     dir: tempfile::TempDir,
-    ports: (u16, u16),
+    ports: Ports,
     agent: Option<Child>,
     collector: Option<Child>,
     /// Flags of the agent.
     pub(crate) settings: Vec<String>,
+    /// Flags of the collector.
+    pub(crate) collector_settings: Vec<String>,
     pub(crate) host: HostId,
 }
 
@@ -75,22 +77,13 @@ impl World {
     /// Keys, authority and registration; nothing runs yet.
     pub(crate) fn new(settings: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let udp = UdpSocket::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let tcp = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
         let mut world = Self {
             dir,
-            ports: (udp, tcp),
+            ports: Ports::free(),
             agent: None,
             collector: None,
             settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
+            collector_settings: Vec::new(),
             host: HostId::default(),
         };
         let (a, c) = (world.agent_dir(), world.collector_dir());
@@ -105,7 +98,7 @@ impl World {
                 "--output",
                 "json",
                 "--collector",
-                &format!("127.0.0.1:{udp}"),
+                &world.ports.ingest(),
                 "--dir",
             ])
             .arg(&a));
@@ -119,6 +112,11 @@ impl World {
             .arg("--out")
             .arg(&a));
         world
+    }
+
+    /// A place of that name beside agent and collector.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     pub(crate) fn agent_dir(&self) -> PathBuf {
@@ -164,16 +162,8 @@ impl World {
     }
 
     pub(crate) fn start_collector(&mut self) {
-        let child = Command::new(program("collector", "hostledger-collector"))
-            .args(["run", "--dir"])
-            .arg(self.collector_dir())
-            .args(["--ingest-listen", &format!("127.0.0.1:{}", self.ports.0)])
-            .args(["--http-listen", &format!("127.0.0.1:{}", self.ports.1)])
-            .args(["--publish-interval", "50ms", "--log", "error"])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        self.collector = Some(child);
+        let settings = &self.collector_settings;
+        self.collector = Some(run_collector(&self.collector_dir(), &self.ports, settings));
     }
 
     pub(crate) fn end_agent(&mut self, signal: Signal) -> ExitStatus {
@@ -249,7 +239,7 @@ impl World {
     /// Where the collector's API listens.
     #[cfg(feature = "privileged")]
     pub(crate) fn api(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.1)
+        format!("http://{}", self.ports.http())
     }
 }
 
@@ -270,7 +260,53 @@ fn end(mut child: Child, signal: Signal) -> ExitStatus {
     child.wait().unwrap()
 }
 
-fn ran(command: &mut Command) -> String {
+/// Insists that a process ended as asked.
+pub(crate) fn ended(status: ExitStatus) {
+    assert!(status.success(), "{status}");
+}
+
+/// Where a collector listens.
+pub(crate) struct Ports {
+    udp: SocketAddr,
+    tcp: SocketAddr,
+}
+
+impl Ports {
+    /// Two that nobody has now.
+    pub(crate) fn free() -> Self {
+        let any = (Ipv4Addr::LOCALHOST, 0);
+        Self {
+            udp: UdpSocket::bind(any).unwrap().local_addr().unwrap(),
+            tcp: TcpListener::bind(any).unwrap().local_addr().unwrap(),
+        }
+    }
+
+    /// For agents.
+    pub(crate) fn ingest(&self) -> String {
+        self.udp.to_string()
+    }
+
+    /// For everybody else.
+    pub(crate) fn http(&self) -> String {
+        self.tcp.to_string()
+    }
+}
+
+/// Runs a collector in the directory there is.
+pub(crate) fn run_collector(dir: &Path, ports: &Ports, settings: &[String]) -> Child {
+    Command::new(program("collector", "hostledger-collector"))
+        .args(["run", "--dir"])
+        .arg(dir)
+        .args(["--ingest-listen", &ports.ingest()])
+        .args(["--http-listen", &ports.http()])
+        .args(["--publish-interval", "50ms", "--log", "error"])
+        .args(settings)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+pub(crate) fn ran(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()

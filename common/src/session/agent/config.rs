@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use crate::note::VerifierKey;
+use crate::{note::VerifierKey, witness::Policy};
 
 /// Settings of an agent's session. Times in nanoseconds.
 #[derive(Debug, Clone)]
@@ -11,6 +11,8 @@ pub struct AgentConfig {
     pub agent_version: String,
     /// The key that signs the ledger's checkpoints, pinned when the host was enrolled.
     pub ledger_key: VerifierKey,
+    /// Which witnesses must have cosigned a checkpoint before anything is trimmed on its word; `None` demands none.
+    pub witnesses: Option<Policy>,
     /// How long connecting may take.
     pub connect_ns: u64,
     /// A ping is sent when nothing was sent for this long.
@@ -34,6 +36,7 @@ impl AgentConfig {
                 .take(crate::limits::AGENT_VERSION_BYTES_MAX / 4)
                 .collect(),
             ledger_key,
+            witnesses: None,
             connect_ns: 10 * SECOND,
             keepalive_ns: 10 * SECOND,
             idle_ns: 30 * SECOND,

@@ -8,6 +8,7 @@ use crate::{
     checkpoint::CheckpointError,
     ids::{Hash, Sequence},
     merkle::ProofError,
+    witness::Quorum,
 };
 
 /// Something to show and count. No evidence: that goes through effects.
@@ -23,12 +24,20 @@ pub enum AgentEvent {
         /// The last of them.
         through: Sequence,
     },
-    /// Batches before this one were proven to stand in the ledger.
+    /// Batches before this one were proven to stand in the ledger, under a checkpoint that enough witnesses
+    /// cosigned where witnesses are demanded.
     Proven {
         /// The first that was not.
         before: Sequence,
+        /// Size of the checkpoint verified last, whoever cosigned it.
+        size: u64,
+    },
+    /// Which of the witnesses demanded cosigned a checkpoint. Where they are too few, nothing is trimmed for it.
+    Judged {
         /// Size of the checkpoint.
         size: u64,
+        /// Who did, and whether that is enough.
+        quorum: Quorum,
     },
     /// The collector refused something.
     Refused(Refusal),

@@ -1,4 +1,8 @@
-//! Whether to believe the collector: checkpoints, consistency, inclusion.
+//! Whether to believe the collector: checkpoints, consistency, inclusion, and whether enough witnesses agree.
+//!
+//! Whatever the ledger's key signs is followed, so that a fork is found with witnesses or without. A checkpoint
+//! that too few witnesses cosigned is remembered like any other and trims nothing; the next one that enough
+//! cosigned extends it, and thereby covers what was proven under it.
 
 use alloc::vec::Vec;
 
@@ -10,6 +14,7 @@ use crate::{
     note::VerifierKey,
     session::message::Receipts,
     spool::Spool,
+    witness::{Policy, Quorum},
 };
 
 /// How long to wait before remembering is tried again, nanoseconds.
@@ -67,9 +72,13 @@ struct Verified {
 #[derive(Debug)]
 pub(super) struct Trust {
     key: VerifierKey,
+    /// Who must have cosigned before anything is trimmed.
+    witnesses: Option<Policy>,
     seen: Seen,
     /// The first batch without verified receipt, as far as this run knows.
     proven_next: Sequence,
+    /// The first batch that no checkpoint with enough cosignatures covers: where no policy is given, the same.
+    covered_next: Sequence,
     /// Newest verified receipts that wait for the ones under way.
     waiting: Option<Verified>,
     /// Being remembered by the driver.
@@ -79,11 +88,13 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    pub(super) fn new(key: VerifierKey, seen: Seen) -> Self {
+    pub(super) fn new(key: VerifierKey, witnesses: Option<Policy>, seen: Seen) -> Self {
         Self {
             key,
+            witnesses,
             seen,
             proven_next: Sequence(0),
+            covered_next: Sequence(0),
             waiting: None,
             under_way: None,
             retry_at: None,
@@ -98,10 +109,23 @@ impl Trust {
         self.proven_next
     }
 
-    /// Verifies receipts; on success they stand for themselves and wait to be remembered.
-    pub(super) fn verify(&mut self, receipts: &Receipts, spool: &Spool) -> Result<(), Untrue> {
-        let checkpoint = checkpoint::open(&receipts.checkpoint, &self.key)
-            .map_err(|cause| Untrue::Lie(AgentFault::Checkpoint(cause)))?;
+    /// The first batch that may not be trimmed yet, once what was verified is remembered.
+    pub(super) fn covered_next(&self) -> Sequence {
+        self.covered_next
+    }
+
+    /// Verifies receipts; on success they stand for themselves and wait to be remembered. Returns who cosigned
+    /// their checkpoint, where that is demanded.
+    pub(super) fn verify(&mut self, receipts: &Receipts, spool: &Spool) -> Result<Option<Quorum>, Untrue> {
+        let untrue = |cause| Untrue::Lie(AgentFault::Checkpoint(cause));
+        let checkpoint = checkpoint::open(&receipts.checkpoint, &self.key).map_err(untrue)?;
+        // A cosignature of a demanded witness that does not verify sinks the note (C2SP signed-note): it is not
+        // taken for one that is merely missing.
+        let judged = self
+            .witnesses
+            .as_ref()
+            .map(|policy| policy.judge(&receipts.checkpoint));
+        let quorum = judged.transpose().map_err(|cause| untrue(cause.into()))?;
         let (seen, size) = (self.seen.size, checkpoint.size);
         verify_consistency(
             seen,
@@ -129,6 +153,9 @@ impl Trust {
             next = Sequence(sequence.0.saturating_add(1));
         }
         self.proven_next = next;
+        if quorum.as_ref().is_none_or(|quorum| quorum.satisfied) {
+            self.covered_next = next;
+        }
         self.seen = Seen {
             size,
             root: checkpoint.root,
@@ -136,9 +163,9 @@ impl Trust {
         };
         self.waiting = Some(Verified {
             note: receipts.checkpoint.clone(),
-            through: next.0.checked_sub(1).map(Sequence),
+            through: self.covered_next.0.checked_sub(1).map(Sequence),
         });
-        Ok(())
+        Ok(quorum)
     }
 
     /// The checkpoint to remember next, one at a time; a newer one replaces those that wait.

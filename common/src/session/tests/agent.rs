@@ -18,16 +18,16 @@ use crate::{
     testing::{SECOND, batches, host, run_disk, spool_of},
 };
 
-fn signer() -> SignerKey {
+pub(super) fn signer() -> SignerKey {
     SignerKey::from_seed("ledger.example/one", &[7; 32]).unwrap()
 }
 
-fn at(now: u64) -> BootNanos {
+pub(super) fn at(now: u64) -> BootNanos {
     BootNanos(now)
 }
 
 /// A ledger of these entries, to make any receipts from, true or not.
-fn receipts(
+pub(super) fn receipts(
     leaves: &[Hash],
     since: usize,
     first: u64,
@@ -55,20 +55,23 @@ fn receipts(
 }
 
 /// An agent with `count` batches in its spool.
-struct Rig {
-    all: Vec<SealedBatch>,
-    spool: Spool,
-    session: AgentSession,
-    events: Vec<AgentEvent>,
+pub(super) struct Rig {
+    pub(super) all: Vec<SealedBatch>,
+    pub(super) spool: Spool,
+    pub(super) session: AgentSession,
+    pub(super) events: Vec<AgentEvent>,
 }
 
 impl Rig {
-    fn new(count: u64) -> Self {
+    pub(super) fn new(count: u64) -> Self {
         Self::with(batches(&ChainHead::genesis(host()), count, 0), Seen::nothing())
     }
 
-    fn with(all: Vec<SealedBatch>, seen: Seen) -> Self {
-        let config = AgentConfig::new("test", signer().verifier().clone());
+    pub(super) fn with(all: Vec<SealedBatch>, seen: Seen) -> Self {
+        Self::configured(all, seen, AgentConfig::new("test", signer().verifier().clone()))
+    }
+
+    pub(super) fn configured(all: Vec<SealedBatch>, seen: Seen, config: AgentConfig) -> Self {
         Self {
             spool: spool_of(SpoolConfig::default(), &all),
             all,
@@ -77,7 +80,7 @@ impl Rig {
         }
     }
 
-    fn leaves(&self) -> Vec<Hash> {
+    pub(super) fn leaves(&self) -> Vec<Hash> {
         self.all
             .iter()
             .map(|batch| leaf_hash(batch.header.bytes()))
@@ -85,7 +88,7 @@ impl Rig {
     }
 
     /// Everything asked for now; loads are answered at once.
-    fn effects(&mut self, now: u64) -> Vec<AgentEffect> {
+    pub(super) fn effects(&mut self, now: u64) -> Vec<AgentEffect> {
         let mut out = Vec::new();
         while let Some(effect) = self.session.poll_effect(at(now), &self.spool) {
             if let AgentEffect::Load { sequence, .. } = effect {
@@ -103,7 +106,7 @@ impl Rig {
     }
 
     /// Everything transmitted now, effects carried out on the way.
-    fn sent(&mut self, now: u64) -> Vec<Message> {
+    pub(super) fn sent(&mut self, now: u64) -> Vec<Message> {
         let mut decoder = FrameDecoder::default();
         loop {
             self.effects(now);
@@ -115,7 +118,7 @@ impl Rig {
         core::iter::from_fn(|| decoder.next_message().unwrap()).collect()
     }
 
-    fn connect(&mut self, now: u64) -> ConnectionId {
+    pub(super) fn connect(&mut self, now: u64) -> ConnectionId {
         let id = match self.effects(now).as_slice() {
             [AgentEffect::Connect(id)] => *id,
             other => panic!("a connection was due, not {other:?}"),
@@ -124,13 +127,13 @@ impl Rig {
         id
     }
 
-    fn tell(&mut self, now: u64, id: ConnectionId, message: &Message) -> Vec<AgentEffect> {
+    pub(super) fn tell(&mut self, now: u64, id: ConnectionId, message: &Message) -> Vec<AgentEffect> {
         let bytes = message.encode().unwrap();
         self.session.handle_bytes(at(now), id, &bytes, &self.spool);
         self.effects(now)
     }
 
-    fn welcome(&mut self, now: u64, id: ConnectionId, next: u64, head: Hash) -> Vec<AgentEffect> {
+    pub(super) fn welcome(&mut self, now: u64, id: ConnectionId, next: u64, head: Hash) -> Vec<AgentEffect> {
         let welcome = Welcome {
             version: PROTOCOL_VERSION,
             nonce: Nonce([5; 32]),
@@ -152,7 +155,7 @@ impl Rig {
         (rig, id)
     }
 
-    fn fault(&self) -> &AgentFault {
+    pub(super) fn fault(&self) -> &AgentFault {
         match self.events.last() {
             Some(AgentEvent::Halted(fault)) => fault,
             other => panic!("it did not halt: {other:?}"),

@@ -262,10 +262,10 @@ fn the_client_follows_a_named_size_and_keeps_only_a_good_cosignature() {
         fresh().handle(200, b"hello\n"),
         Err(WitnessFault::Garbage { .. })
     ));
-    let timeless = cosign(&signer, &checkpoint(7), 0);
+    let timeless = super::stamped(&signer, &checkpoint(7), 0);
     assert!(matches!(
         fresh().handle(200, timeless.as_bytes()),
-        Err(WitnessFault::Garbage { .. })
+        Err(WitnessFault::Signature(_))
     ));
     let mut restless = fresh();
     assert_eq!(restless.handle(409, b"1\n"), Ok(Next::Ask));

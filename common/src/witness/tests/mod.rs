@@ -9,7 +9,7 @@ use crate::{
     checkpoint::Checkpoint,
     ids::Hash,
     merkle::{consistency_proof, leaf_hash, root_of},
-    note::{SignerKey, WitnessSigner},
+    note::{SignerKey, WitnessSigner, encode_signature},
 };
 
 pub(super) const ORIGIN: &str = "ledger.example/one";
@@ -37,6 +37,14 @@ pub(super) fn note(leaves: &[Hash]) -> String {
         extensions: Vec::new(),
     };
     head.sign(&ledger_key()).unwrap()
+}
+
+/// A cosignature line that names any time at all, well signed.
+pub(super) fn stamped(signer: &WitnessSigner, head: &Checkpoint, time: u64) -> String {
+    let message = std::format!("cosignature/v1\ntime {time}\n{}", head.body());
+    let mut stamped = Vec::from(time.to_be_bytes());
+    stamped.extend_from_slice(&signer.sign_bytes(message.as_bytes()));
+    encode_signature(signer.verifier().name(), signer.verifier().id(), &stamped)
 }
 
 pub(super) fn proof(leaves: &[Hash], old: u64) -> Vec<Hash> {

@@ -1,6 +1,6 @@
 //! Policies: their text, and whom they find enough.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{format, string::String, vec, vec::Vec};
 
 use proptest::prelude::*;
 
@@ -76,6 +76,41 @@ fn a_cosignature_that_does_not_fit_sinks_the_note() {
         policy.judge(altered.as_bytes()),
         Err(NoteError::BadSignature(name))
     );
+}
+
+/// At no time and beyond 2^63 - 1 nobody signed, however well the rest fits: C2SP tlog-cosignature.
+#[test]
+fn a_time_that_none_may_name_is_no_cosignature() {
+    let policy = Policy::of(
+        vec![PolicyWitness {
+            key: witness(1).verifier().clone(),
+            url: None,
+        }],
+        1,
+    )
+    .unwrap();
+    let all = leaves(5, u64::MAX);
+    let head = Checkpoint {
+        origin: super::ORIGIN.into(),
+        size: 5,
+        root: root_of(&all),
+        extensions: Vec::new(),
+    };
+    let judged = |time: u64| {
+        let line = super::stamped(&witness(1), &head, time);
+        policy.judge(with_line(&note(&all), &line).as_bytes())
+    };
+    for time in [1, 1_679_315_147, u64::MAX >> 1] {
+        assert!(judged(time).unwrap().satisfied, "{time}");
+    }
+    for time in [0, 1 << 63, u64::MAX] {
+        let name = String::from(witness(1).verifier().name());
+        assert_eq!(judged(time), Err(NoteError::BadSignature(name)), "{time}");
+    }
+    // A clock that stands at zero still gives a cosignature that others accept.
+    let line = cosign(&witness(1), &head, 0);
+    let judged = policy.judge(with_line(&note(&all), &line).as_bytes()).unwrap();
+    assert_eq!(judged.signed[0].posix_seconds, 1);
 }
 
 #[test]
