@@ -40,6 +40,8 @@ pub mod merkle;
 #[cfg(feature = "full")]
 pub mod note;
 #[cfg(feature = "full")]
+pub mod projection;
+#[cfg(feature = "full")]
 pub mod proof;
 #[cfg(feature = "full")]
 pub mod receipt;

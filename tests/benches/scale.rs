@@ -6,15 +6,15 @@
 //! padding, unsigned. Judges nothing.
 
 use std::error::Error;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::ids::{HostId, LeafIndex, Sequence};
 use common::note::SignerKey;
 use ledger::fsck::{self, Options};
 use ledger::{Entry, EntryFacts, Ledger, storage::Local};
+use tests::measure::{cpu, print_memory};
 
 /// Bytes of one leaf, of which 40 say something.
 const HEADER_BYTES: usize = 128;
@@ -151,28 +151,4 @@ fn verify(folder: &Path) -> Outcome {
         (cpu()?.saturating_sub(cpu_before)).as_millis()
     );
     print_memory()
-}
-
-fn print_memory() -> Outcome {
-    for line in fs::read_to_string("/proc/self/status")?.lines() {
-        for (field, name) in [("VmRSS:", "resident_kib"), ("VmHWM:", "resident_max_kib")] {
-            if let Some(rest) = line.strip_prefix(field) {
-                println!("{name} {}", rest.trim().trim_end_matches(" kB"));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// CPU time of all our threads, to 10 ms.
-fn cpu() -> Result<Duration, Box<dyn Error>> {
-    let text = fs::read_to_string("/proc/self/stat")?;
-    let fields = text.rsplit_once(')').ok_or("stat")?.1;
-    let ticks: Vec<u32> = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .flat_map(str::parse)
-        .collect();
-    Ok(Duration::from_millis(10) * ticks.iter().sum())
 }

@@ -6,7 +6,6 @@
 //! Judges nothing.
 
 use std::error::Error;
-use std::fs;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -21,6 +20,7 @@ use common::sequencer::{SequencerConfig, check_batch};
 use ledger::fsck::{self, Options};
 use ledger::storage::Local;
 use ledger::{Entry, Ledger};
+use tests::measure::cpu;
 
 /// Each measurement is repeated for at least this long.
 const LONG_ENOUGH: Duration = Duration::from_secs(2);
@@ -195,17 +195,4 @@ fn repeated(mut work: impl FnMut() -> Outcome) -> Result<Took, Box<dyn Error>> {
         wall: started.elapsed() / times,
         cpu: (cpu()?.saturating_sub(cpu_before)) / times,
     })
-}
-
-/// CPU time of all our threads, to 10 ms.
-fn cpu() -> Result<Duration, Box<dyn Error>> {
-    let text = fs::read_to_string("/proc/self/stat")?;
-    let fields = text.rsplit_once(')').ok_or("stat")?.1;
-    let ticks: Vec<u32> = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .flat_map(str::parse)
-        .collect();
-    Ok(Duration::from_millis(10) * ticks.iter().sum())
 }

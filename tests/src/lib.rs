@@ -2,6 +2,7 @@
 
 pub mod chains;
 pub mod large;
+pub mod measure;
 pub mod pruning;
 
 /// Header of a leaf that `ledger-worker` appends: follows from the leaf alone.

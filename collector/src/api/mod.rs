@@ -59,7 +59,7 @@ impl Api {
     async fn answer<T: serde::Serialize + Send + 'static>(
         self,
         raw: RawQuery,
-        ask: impl FnOnce(&Query, &mut Params) -> Result<T, QueryError> + Send + 'static,
+        ask: impl Fn(&Query, &mut Params) -> Result<T, QueryError> + Send + 'static,
     ) -> Response {
         match self.run(raw, ask).await {
             Ok(answer) => Json(answer).into_response(),
@@ -70,15 +70,16 @@ impl Api {
     async fn run<T: Send + 'static>(
         self,
         RawQuery(raw): RawQuery,
-        ask: impl FnOnce(&Query, &mut Params) -> Result<T, QueryError> + Send + 'static,
+        ask: impl Fn(&Query, &mut Params) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, QueryError> {
         let internal = |error: &dyn std::fmt::Display| QueryError::Internal(error.to_string());
         let _turn = self.running.acquire().await.map_err(|error| internal(&error))?;
         let query = self.query.clone();
         tokio::task::spawn_blocking(move || {
-            let mut params = Params::parse(raw.as_deref().unwrap_or_default())?;
-            query.catch_up()?;
-            ask(&query, &mut params)
+            query.ask(|query| {
+                let mut params = Params::parse(raw.as_deref().unwrap_or_default())?;
+                ask(query, &mut params)
+            })
         })
         .await
         .map_err(|error| internal(&error))?

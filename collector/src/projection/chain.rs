@@ -1,310 +1,249 @@
-//! The index of one host's chain: a fixed-size record for each batch, found by instant.
+//! One host's chain, as the index finds it: by position, by event, by instant ([`instants`]).
 //!
-//! A wall clock can be set back. The chain is therefore cut into *segments* within which batches begin in
-//! order; an instant that happened twice is answered by the later one, and the answer says so. Events may be
-//! sealed in a later batch than the one whose time they bear: how late that ever was bounds how far beyond an
-//! instant a fold must look.
+//! Owns nothing: each step reads one record, and what is handed out to say when a host was watched is held against
+//! the header it came from.
+
+mod instants;
+
+use std::ops::ControlFlow;
 
 use common::{
     answer::Span,
-    batch::{BodyView, UnverifiedHeader},
-    event::{Envelope, Event, Fact, Kind},
-    ids::{BootNanos, EventIndex, Hash, LeafIndex, WallNanos},
-    text::Text,
+    batch::UnverifiedHeader,
+    ids::{EventIndex, HostId},
+    projection::{
+        BatchRecord, Slot,
+        batch::work,
+        links::{Neighbours, search},
+    },
 };
 
-/// One batch.
-#[derive(Debug, Clone, Copy)]
-pub struct Record {
-    /// What its header says of time.
-    pub span: Span,
-    /// Number of backward steps of the clock before it.
-    pub segment: u32,
-    /// Latest event time up to here in this segment.
-    pub latest_event: WallNanos,
-    /// Its loss events.
-    pub losses: u32,
-    /// Earliest instant a loss reported in it may have happened.
-    pub loss_not_before: BootNanos,
+pub use self::instants::Cut;
+use super::{
+    Entries, StateError,
+    index::{Index, IndexError, Tip},
+};
+
+/// Records held in memory at a time while a stretch is walked.
+const RECORDS_AT_ONCE: usize = 256;
+
+/// One host's chain as it stood when it was asked for.
+pub struct Chain<'a> {
+    index: &'a Index,
+    entries: &'a dyn Entries,
+    host: HostId,
+    tip: Tip,
 }
 
-/// One host's chain.
-#[derive(Debug, Default)]
-pub struct Chain {
-    records: Vec<Record>,
-    /// First record of each segment and of each run.
-    segments: Vec<usize>,
-    runs: Vec<usize>,
-    hostname: Option<Text>,
-    head: Hash,
-    next_event: EventIndex,
-    /// Headers that do not continue the chain.
-    misplaced: u64,
-    /// Longest time by which an event's own time lay before its batch, nanoseconds.
-    late_ns: u64,
-    /// Longest time between a loss and the end of the batch that reports it, nanoseconds.
-    loss_late_ns: u64,
-}
-
-/// Where an instant lies in a chain.
-#[derive(Debug, Clone, Copy)]
-pub struct Cut {
-    /// The instant.
-    pub at: WallNanos,
-    /// The batch that decides: the last one that begins at or before it.
-    pub begun: Option<Span>,
-    /// The one after it.
-    pub next: Option<Span>,
-    /// Records to fold, the deciding one and those with late events included.
-    pub end: usize,
-    /// The deciding batch's segment: of events in it, those after the instant are left out.
-    pub segment: u32,
-    /// The instant happened before as well, up to this time.
-    pub set_back_until: Option<WallNanos>,
-    /// The chain ends within reach of events that are late: that far.
-    pub in_flight_ns: Option<u64>,
-}
-
-impl Chain {
-    /// Appends a batch; `false` where it does not continue the chain (a fork, kept elsewhere as evidence).
-    pub fn push(&mut self, leaf: LeafIndex, header: &UnverifiedHeader, body: Option<&BodyView<'_>>) -> bool {
-        let fields = header.claimed();
-        if fields.sequence.0 != self.records.len() as u64
-            || fields.previous != self.head
-            || fields.first_event != self.next_event
-        {
-            self.misplaced += 1;
-            return false;
-        }
-        let span = Span::of(leaf, fields);
-        let (segment, latest) = match self.records.last() {
-            Some(last) if last.span.until_wall <= span.from_wall => (last.segment, last.latest_event),
-            Some(last) => (last.segment.saturating_add(1), WallNanos(0)),
-            None => (0, WallNanos(0)),
-        };
-        if self.records.last().is_none_or(|last| last.segment != segment) {
-            self.segments.push(self.records.len());
-        }
-        if span.flags.first_since_start || self.records.is_empty() {
-            self.runs.push(self.records.len());
-        }
-        let mut record = Record {
-            span,
-            segment,
-            latest_event: latest,
-            losses: 0,
-            loss_not_before: BootNanos(u64::MAX),
-        };
-        if body.is_none() && fields.event_count > 0 {
-            // Nobody can say any more when its events were: as late as may be, so that no state that holds them is
-            // taken for an earlier one.
-            record.latest_event = record.latest_event.max(span.until_wall);
-        }
-        for bytes in body.map(BodyView::events).unwrap_or_default() {
-            if let Ok(envelope) = Envelope::parse(bytes) {
-                self.note_event(&mut record, &envelope, bytes);
-            }
-        }
-        self.records.push(record);
-        self.head = header.hash();
-        self.next_event = EventIndex(fields.first_event.0.saturating_add(u64::from(fields.event_count)));
-        true
-    }
-
-    fn note_event(&mut self, record: &mut Record, envelope: &Envelope<'_>, bytes: &[u8]) {
-        record.latest_event = record.latest_event.max(envelope.wall_ns);
-        let late = record.span.from_wall.0.saturating_sub(envelope.wall_ns.0);
-        self.late_ns = self.late_ns.max(late);
-        // Only these two kinds are decoded here: they are rare.
-        if envelope.kind != Kind::Host.number() && envelope.kind != Kind::Loss.number() {
-            return;
-        }
-        match Event::decode(bytes).map(|event| event.fact) {
-            Ok(Fact::Host { record: host, .. }) => self.hostname = Some(host.hostname),
-            Ok(Fact::Loss { record: loss, .. }) => {
-                record.losses += 1;
-                record.loss_not_before = record.loss_not_before.min(loss.not_before);
-                let late = record.span.until_boot.0.saturating_sub(loss.not_before.0);
-                self.loss_late_ns = self.loss_late_ns.max(late);
-            }
-            _ => {}
+impl<'a> Chain<'a> {
+    pub(super) fn new(index: &'a Index, entries: &'a dyn Entries, host: HostId, tip: Tip) -> Self {
+        Self {
+            index,
+            entries,
+            host,
+            tip,
         }
     }
 
-    /// Its batches, by sequence.
+    /// Its newest batch.
     #[must_use]
-    pub fn records(&self) -> &[Record] {
-        &self.records
+    pub fn newest(&self) -> Option<&BatchRecord> {
+        self.tip.newest.as_ref()
     }
 
-    /// The host's name, as it last gave it.
+    /// Its batches.
     #[must_use]
-    pub fn hostname(&self) -> Option<&Text> {
-        self.hostname.as_ref()
+    pub fn len(&self) -> usize {
+        self.newest()
+            .map_or(0, |newest| newest.position().saturating_add(1))
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.newest().is_none()
     }
 
     /// Runs of the agent.
     #[must_use]
     pub fn runs(&self) -> u64 {
-        self.runs.len() as u64
+        self.tip.kept.runs
     }
 
     /// Events in the chain.
     #[must_use]
     pub fn events(&self) -> u64 {
-        self.next_event.0
+        self.tip.kept.next_event.0
     }
 
     /// Headers that do not continue it.
     #[must_use]
     pub fn misplaced(&self) -> u64 {
-        self.misplaced
+        self.tip.kept.misplaced
+    }
+
+    /// What folding all of it costs.
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        work(self.tip.kept.next_event, self.len() as u64)
+    }
+
+    fn read(&self, slot: Slot) -> Result<BatchRecord, IndexError> {
+        self.index.batch(&self.host, slot)
+    }
+
+    /// The last batch from `newest` back for which `past` does not hold, and the first for which it does.
+    fn search_from(
+        &self,
+        newest: BatchRecord,
+        past: impl Fn(&BatchRecord) -> bool,
+    ) -> Result<Neighbours<BatchRecord>, IndexError> {
+        let broken = |at: &BatchRecord| {
+            IndexError::Damaged(format!("links of batch {} lead elsewhere", at.span.sequence))
+        };
+        search(newest, past, |slot| self.read(slot), broken)
+    }
+
+    fn search(&self, past: impl Fn(&BatchRecord) -> bool) -> Result<Neighbours<BatchRecord>, IndexError> {
+        match self.tip.newest {
+            Some(newest) => self.search_from(newest, past),
+            None => Ok(Neighbours {
+                before: None,
+                past: None,
+            }),
+        }
+    }
+
+    /// The first batch for which `past` holds, and for all after it.
+    ///
+    /// # Errors
+    /// The index does not serve.
+    pub fn first_past(&self, past: impl Fn(&BatchRecord) -> bool) -> Result<Option<BatchRecord>, IndexError> {
+        Ok(self.search(past)?.past)
+    }
+
+    /// The batch at a position.
+    ///
+    /// # Errors
+    /// The index does not serve.
+    pub fn at(&self, position: usize) -> Result<Option<BatchRecord>, IndexError> {
+        let found = self.search(|record| record.position() > position)?.before;
+        Ok(found.filter(|record| record.position() == position))
+    }
+
+    /// The batches at positions `from..end`, as far as there are.
+    ///
+    /// # Errors
+    /// The index does not serve.
+    pub fn records(&self, from: usize, end: usize) -> Result<Vec<BatchRecord>, IndexError> {
+        let Some(last) = end.min(self.len()).checked_sub(1).filter(|last| *last >= from) else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::with_capacity(last - from + 1);
+        let mut at = self.at(last)?;
+        while let Some(record) = at {
+            found.push(record);
+            at = if record.position() > from {
+                let before = self.read(record.links.previous)?;
+                if before.position().checked_add(1) != Some(record.position()) {
+                    return Err(IndexError::Damaged(format!(
+                        "batch {} follows batch {}",
+                        record.span.sequence, before.span.sequence
+                    )));
+                }
+                Some(before)
+            } else {
+                None
+            };
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// Looks at the batches from a position on, in order, until told to stop.
+    ///
+    /// # Errors
+    /// The index does not serve.
+    pub fn walk(
+        &self,
+        from: usize,
+        mut look: impl FnMut(&BatchRecord) -> ControlFlow<()>,
+    ) -> Result<(), IndexError> {
+        let mut at = from;
+        while at < self.len() {
+            let end = at.saturating_add(RECORDS_AT_ONCE).min(self.len());
+            for record in &self.records(at, end)? {
+                if look(record).is_break() {
+                    return Ok(());
+                }
+            }
+            at = end;
+        }
+        Ok(())
     }
 
     /// The batch that holds an event.
-    #[must_use]
-    pub fn batch_of(&self, event: EventIndex) -> Option<Span> {
-        let after = self
-            .records
-            .partition_point(|record| record.span.first_event <= event);
+    ///
+    /// # Errors
+    /// The index does not serve.
+    pub fn batch_of(&self, event: EventIndex) -> Result<Option<Span>, IndexError> {
         // Heartbeats share their first event with the batch after them: the last of these holds it.
-        let span = self.records.get(after.checked_sub(1)?)?.span;
-        (event.0 < span.first_event.0.saturating_add(u64::from(span.event_count))).then_some(span)
+        let found = self.search(|record| record.span.first_event > event)?.before;
+        let holds = |span: &Span| event.0 < span.first_event.0.saturating_add(u64::from(span.event_count));
+        Ok(found.map(|record| record.span).filter(holds))
     }
 
-    /// Events in the first `batches` batches.
-    #[must_use]
-    pub fn events_before(&self, batches: usize) -> u64 {
-        self.records
-            .get(batches)
-            .map_or(self.next_event.0, |record| record.span.first_event.0)
+    /// What folding the first `batches` batches costs.
+    ///
+    /// # Errors
+    /// The index does not serve.
+    pub fn work_before(&self, batches: usize) -> Result<u64, IndexError> {
+        let next = self.at(batches)?;
+        Ok(next.map_or(self.work(), |record| record.work_before()))
     }
 
-    /// The first batch that begins with this event or a later one.
-    #[must_use]
-    pub fn batch_from(&self, event: EventIndex) -> Option<Span> {
-        let at = self
-            .records
-            .partition_point(|record| record.span.first_event < event);
-        self.records.get(at).map(|record| record.span)
-    }
-
-    /// Where an instant lies.
-    #[must_use]
-    pub fn cut(&self, at: WallNanos) -> Cut {
-        let begins = |record: &Record| record.span.from_wall;
-        let segment = self.segments.iter().rposition(|first| {
-            self.records
-                .get(*first)
-                .is_some_and(|record| begins(record) <= at)
+    /// A span as the header in the ledger claims it: what an answer says of time never rests on the index alone.
+    pub(super) fn held(&self, span: Span) -> Result<Span, StateError> {
+        let bytes = self.entries.header(span.leaf)?;
+        let header = UnverifiedHeader::parse(&bytes).ok();
+        let fits = header.is_some_and(|header| {
+            let fields = header.claimed();
+            fields.host == self.host && Span::of(span.leaf, fields) == span
         });
-        let Some(segment) = segment else {
-            return Cut {
-                at,
-                begun: None,
-                next: self.records.first().map(|record| record.span),
-                end: 0,
-                segment: 0,
-                set_back_until: None,
-                in_flight_ns: None,
-            };
-        };
-        let first = self.segments.get(segment).copied().unwrap_or_default();
-        let last = self
-            .segments
-            .get(segment + 1)
-            .copied()
-            .unwrap_or(self.records.len());
-        let members = self.records.get(first..last).unwrap_or_default();
-        let position = first + members.partition_point(|record| begins(record) <= at);
-        let begun = position
-            .checked_sub(1)
-            .and_then(|at| self.records.get(at))
-            .copied();
-        let reach = WallNanos(at.0.saturating_add(self.late_ns));
-        let late = self
-            .records
-            .get(position..last)
-            .unwrap_or_default()
-            .iter()
-            .take_while(|record| begins(record) <= reach && !record.span.flags.first_since_start)
-            .count();
-        let before = self.records.get(..first).unwrap_or_default();
-        let set_back = before
-            .last()
-            .map(|record| record.span.until_wall)
-            .filter(|until| *until >= at);
-        let last_until = self
-            .records
-            .last()
-            .map_or(WallNanos(0), |record| record.span.until_wall);
-        let ended = self
-            .records
-            .last()
-            .is_some_and(|record| record.span.flags.last_before_stop);
-        let in_flight = position == self.records.len() && reach > last_until && self.late_ns > 0 && !ended;
-        Cut {
-            at,
-            begun: begun.map(|record| record.span),
-            next: self.records.get(position).map(|record| record.span),
-            end: position + late,
-            segment: begun.map_or(0, |record| record.segment),
-            set_back_until: set_back,
-            in_flight_ns: in_flight.then_some(self.late_ns),
+        if fits {
+            Ok(span)
+        } else {
+            Err(StateError::not_what_the_ledger_has(span.leaf))
         }
     }
 
-    /// The part of an interval between its first and its last watched instant; `None` where there is none.
-    #[must_use]
-    pub fn clamp(&self, since: WallNanos, until: WallNanos) -> Option<(WallNanos, WallNanos)> {
-        let (low, high) = (self.cut(since), self.cut(until));
-        let lo = match low.begun {
-            Some(begun) if since <= begun.until_wall => since,
-            _ => low.next?.from_wall,
-        };
-        let hi = until.min(high.begun?.until_wall);
-        (lo <= hi).then_some((lo, hi))
+    /// Spans held against the ledger's headers.
+    ///
+    /// # Errors
+    /// The ledger cannot be read, or has something else.
+    pub fn spans(&self, records: &[BatchRecord]) -> Result<Vec<Span>, StateError> {
+        records.iter().map(|record| self.held(record.span)).collect()
     }
 
-    /// What nothing watched between two instants that were, at most `most` stretches of it.
-    #[must_use]
-    pub fn gaps(&self, lo: WallNanos, hi: WallNanos, most: usize) -> Vec<(WallNanos, WallNanos)> {
-        self.records
-            .windows(2)
-            .filter_map(|pair| match pair {
-                [a, b] if a.span.until_wall < b.span.from_wall => Some((a.span.until_wall, b.span.from_wall)),
-                _ => None,
-            })
-            .filter(|(from, until)| *from >= lo && *until <= hi)
-            .take(most)
-            .collect()
+    /// The first batch of its newest key epoch.
+    pub(super) fn newest_epoch(&self) -> Option<Slot> {
+        self.newest().map(|record| record.epoch_start)
     }
 
-    /// Batches from the deciding one on, of the same run, whose loss events may be about the cut's instant.
-    pub fn later_losses(&self, cut: &Cut) -> impl Iterator<Item = Span> + '_ {
-        let boot = cut.begun.map_or(BootNanos(0), |span| span.boot_of(cut.at));
-        let reach = boot.0.saturating_add(self.loss_late_ns);
-        let decides = cut.begun.map_or(0, |span| span.sequence.0);
-        self.records
-            .get(usize::try_from(decides).unwrap_or(usize::MAX)..)
-            .unwrap_or_default()
-            .iter()
-            .take_while(move |record| {
-                let same_run = !record.span.flags.first_since_start || record.span.sequence.0 == decides;
-                same_run && record.span.from_boot.0 <= reach
-            })
-            .filter(move |record| record.losses > 0 && record.loss_not_before <= boot)
-            .map(|record| record.span)
-    }
-
-    /// Whether everything up to record `end` (exclusive) happened at or before the cut's instant, so that a
-    /// snapshot taken there may be folded on from.
-    #[must_use]
-    pub fn all_before(&self, end: usize, cut: &Cut) -> bool {
-        match end.checked_sub(1).map(|last| self.records.get(last)) {
-            None => true,
-            Some(Some(record)) => record.segment < cut.segment || record.latest_event <= cut.at,
-            Some(None) => false,
+    /// The last batch of the key epoch before the one that begins at `start`, and the first batch of that one; `None`
+    /// where the chain begins there.
+    pub(super) fn epoch_before(&self, start: Slot) -> Result<Option<(Span, Slot)>, IndexError> {
+        let first = self.read(start)?;
+        if first.position() == 0 {
+            return Ok(None);
         }
+        let last = self.read(first.links.previous)?;
+        if last.epoch_start >= start {
+            return Err(IndexError::Damaged(format!(
+                "batch {} is of no key epoch",
+                last.span.sequence
+            )));
+        }
+        Ok(Some((last.span, last.epoch_start)))
     }
 }

@@ -8,7 +8,10 @@ use common::{
     ids::{EventIndex, HostId, LeafIndex, WallNanos},
 };
 
-use super::{Cut, EntryError, Projection, Record};
+use super::{
+    BatchRecord, Cut, EntryError, IndexError, Projection,
+    snapshots::{Keep, Reach},
+};
 
 /// Records copied out of the index at a time.
 const RECORDS_AT_ONCE: usize = 256;
@@ -23,6 +26,9 @@ pub enum StateError {
     /// The ledger could not be read. The disk, or whoever altered it.
     #[error(transparent)]
     Entry(#[from] EntryError),
+    /// The index does not serve. The disk, or whoever wrote to it.
+    #[error(transparent)]
+    Index(#[from] IndexError),
     /// A stored header is not what a host signed. Whoever altered it.
     #[error("leaf {leaf}: {cause}")]
     Header {
@@ -49,6 +55,15 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// The index leads to a leaf that is something else.
+    pub(super) fn not_what_the_ledger_has(leaf: LeafIndex) -> Self {
+        Self::Index(IndexError::Damaged(format!(
+            "leaf {leaf} is another in the ledger"
+        )))
+    }
+}
+
 /// A state and what it rests on.
 pub struct Folded {
     /// The state.
@@ -57,17 +72,6 @@ pub struct Folded {
     pub header: HeaderFields,
     /// Losses about the instant that were reported after it.
     pub later: Vec<(LossKey, Loss)>,
-}
-
-/// Reads the batch at a leaf and checks it against its signature and its host's keys; `look` sees its events.
-fn verified(projection: &Projection, leaf: LeafIndex) -> Result<(VerifiedHeader, Vec<u8>), StateError> {
-    let bytes = projection.entries.header(leaf)?;
-    let fault = |cause: String| StateError::Header { leaf, cause };
-    let header = UnverifiedHeader::parse(&bytes).map_err(|cause| fault(cause.to_string()))?;
-    let header = SignedHeader::check(header).map_err(|cause| fault(cause.to_string()))?;
-    let header = projection.believe(header).map_err(fault)?;
-    let body = projection.entries.body(leaf)?;
-    Ok((header, body))
 }
 
 /// The body's events, checked against the header.
@@ -88,7 +92,7 @@ impl Projection {
     /// Nothing is answered from bytes that do not verify.
     pub fn state_at(&self, host: &HostId, cut: &Cut, decides: &Span) -> Result<Folded, StateError> {
         let state = self.folded(host, cut, decides)?;
-        let (header, _) = verified(self, decides.leaf)?;
+        let (header, _) = self.batch(host, decides)?;
         Ok(Folded {
             state,
             header: header.fields().clone(),
@@ -101,7 +105,7 @@ impl Projection {
     pub(super) fn folded(&self, host: &HostId, cut: &Cut, decides: &Span) -> Result<State, StateError> {
         let mut tried = None;
         loop {
-            let (at, state) = self.snapshot_before(host, cut);
+            let (at, state) = self.snapshot_before(host, cut)?;
             match self.fold_on((at, state), host, cut, decides) {
                 Err(StateError::Entry(EntryError { pruned: Some(_), .. })) if tried != Some(at) => {
                     tried = Some(at);
@@ -118,22 +122,39 @@ impl Projection {
         cut: &Cut,
         decides: &Span,
     ) -> Result<State, StateError> {
-        let mut taken = state.next_event().0;
+        let chain = self.chain(host);
         // A snapshot stands between batches, so the last record before it may still say when the run ended.
-        let mut before = at.checked_sub(1).and_then(|last| self.record(host, last));
+        let mut before = match (&chain, at.checked_sub(1)) {
+            (Some(chain), Some(last)) => chain.at(last)?,
+            _ => None,
+        };
+        // Within the reach of snapshots there are as many as there should be; beyond it, the next question profits.
+        let reach = self.reach(host)?;
+        let mut taken = None;
         while at < cut.end {
             let end = cut.end.min(at + RECORDS_AT_ONCE);
-            for record in self.records(host, at, end) {
+            let records = match &chain {
+                Some(chain) => chain.records(at, end)?,
+                None => Vec::new(),
+            };
+            if records.len() != end - at {
+                return Err(IndexError::Damaged(format!("batch {at} is missing")).into());
+            }
+            for record in records {
+                // The batches before this one are what the state stands for.
+                let work = record.work_before();
+                let folded = work.saturating_sub(*taken.get_or_insert(work));
+                let due = folded >= self.snapshot_work && at > reach.batches;
+                if let Some(last) = before.filter(|last| due && last.span.sequence < decides.sequence)
+                    && (last.segment < cut.segment || last.latest_event <= cut.at)
+                {
+                    taken = Some(work);
+                    self.save_snapshot(&state, at, &last.span, Keep::WhileNeeded);
+                    self.reached(host, Reach { batches: at, work });
+                }
                 self.fold_batch(&mut state, &record, before.as_ref(), cut, decides)?;
                 before = Some(record);
                 at += 1;
-                if record.span.sequence < decides.sequence
-                    && state.next_event().0.saturating_sub(taken) >= self.snapshot_events
-                    && self.chain(host, |chain| chain.all_before(at, cut)) == Some(true)
-                {
-                    taken = state.next_event().0;
-                    self.save_snapshot(&state, at, &record.span);
-                }
             }
         }
         Ok(state)
@@ -143,8 +164,8 @@ impl Projection {
     fn fold_batch(
         &self,
         state: &mut State,
-        record: &Record,
-        before: Option<&Record>,
+        record: &BatchRecord,
+        before: Option<&BatchRecord>,
         cut: &Cut,
         decides: &Span,
     ) -> Result<(), StateError> {
@@ -160,7 +181,8 @@ impl Projection {
         if span.event_count == 0 {
             return Ok(());
         }
-        let (header, body) = verified(self, span.leaf)?;
+        let (header, body) = self.batch(&state.host(), span)?;
+        self.folded.add(span.event_count);
         for (index, bytes) in events(span.leaf, &header, &body)?.events() {
             let wall = Envelope::parse(bytes).map(|envelope| envelope.wall_ns);
             if record.segment == cut.segment && wall.is_ok_and(|wall| wall > cut.at) {
@@ -174,31 +196,28 @@ impl Projection {
         Ok(())
     }
 
-    fn record(&self, host: &HostId, at: usize) -> Option<Record> {
-        self.chain(host, |chain| chain.records().get(at).copied())?
-    }
-
-    pub(crate) fn records(&self, host: &HostId, from: usize, end: usize) -> Vec<Record> {
-        self.chain(host, |chain| {
-            chain
-                .records()
-                .get(from..end.min(chain.records().len()))
-                .unwrap_or_default()
-                .to_vec()
-        })
-        .unwrap_or_default()
+    /// The batches of a host at positions `from..end`, as far as there are.
+    ///
+    /// # Errors
+    /// The index does not serve.
+    pub fn records(&self, host: &HostId, from: usize, end: usize) -> Result<Vec<BatchRecord>, IndexError> {
+        self.chain(host)
+            .map_or(Ok(Vec::new()), |chain| chain.records(from, end))
     }
 
     fn later_losses(&self, host: &HostId, cut: &Cut) -> Result<Vec<(LossKey, Loss)>, StateError> {
-        let spans: Vec<Span> = self
-            .chain(host, |chain| {
-                chain.later_losses(cut).take(LATER_LOSSES_MAX).collect()
-            })
-            .unwrap_or_default();
+        let spans = match self.chain(host) {
+            Some(chain) => chain.later_losses(cut, LATER_LOSSES_MAX)?,
+            None => Vec::new(),
+        };
         let boot = cut.begun.map(|span| span.boot_of(cut.at)).unwrap_or_default();
         let mut found = Vec::new();
         for span in spans {
-            let (header, body) = verified(self, span.leaf)?;
+            let (header, body) = match self.batch(host, &span) {
+                // A loss reported in what was pruned since is no caveat any more (ADR 0014).
+                Err(StateError::Entry(EntryError { pruned: Some(_), .. })) => continue,
+                read => read?,
+            };
             for (_, bytes) in events(span.leaf, &header, &body)?.events() {
                 // Those up to the instant are in the state.
                 let is_loss = Envelope::parse(bytes)
@@ -221,12 +240,32 @@ impl Projection {
 }
 
 impl Projection {
-    /// The batch at a leaf: its verified header and its body, not yet checked.
+    /// The batch at a leaf: its header, verified by signature and its host's keys, and its body, not yet checked.
     ///
     /// # Errors
     /// The header is not what a host signed, or cannot be read.
     pub fn verified(&self, leaf: LeafIndex) -> Result<(VerifiedHeader, Vec<u8>), StateError> {
-        verified(self, leaf)
+        let bytes = self.entries.header(leaf)?;
+        let fault = |cause: String| StateError::Header { leaf, cause };
+        let header = UnverifiedHeader::parse(&bytes).map_err(|cause| fault(cause.to_string()))?;
+        let header = SignedHeader::check(header).map_err(|cause| fault(cause.to_string()))?;
+        let header = self.believe(leaf, header)?;
+        let body = self.entries.body(leaf)?;
+        Ok((header, body))
+    }
+
+    /// The batch that the index finds for a host: as [`Self::verified`], and the header says what the index says.
+    ///
+    /// # Errors
+    /// As there; or the index is wrong.
+    pub fn batch(&self, host: &HostId, span: &Span) -> Result<(VerifiedHeader, Vec<u8>), StateError> {
+        let (header, body) = self.verified(span.leaf)?;
+        let fields = header.fields();
+        if fields.host == *host && Span::of(span.leaf, fields) == *span {
+            Ok((header, body))
+        } else {
+            Err(StateError::not_what_the_ledger_has(span.leaf))
+        }
     }
 
     /// A body held against its header.
@@ -245,13 +284,14 @@ impl Projection {
     /// A batch's events that `wanted` picks by envelope. Checked only where one fits.
     fn pick(
         &self,
+        host: &HostId,
         span: &Span,
         wanted: impl Fn(&Envelope<'_>) -> bool,
     ) -> Result<Vec<(EventIndex, Vec<u8>)>, StateError> {
         if span.event_count == 0 {
             return Ok(Vec::new());
         }
-        let (header, body) = self.verified(span.leaf)?;
+        let (header, body) = self.batch(host, span)?;
         Ok(events(span.leaf, &header, &body)?
             .events()
             .filter(|(_, bytes)| Envelope::parse(bytes).is_ok_and(|envelope| wanted(&envelope)))
@@ -263,8 +303,13 @@ impl Projection {
     ///
     /// # Errors
     /// The batch does not verify.
-    pub fn events_about(&self, span: &Span, id: &EntityId) -> Result<Vec<(EventIndex, Vec<u8>)>, StateError> {
-        self.pick(span, |envelope| {
+    pub fn events_about(
+        &self,
+        host: &HostId,
+        span: &Span,
+        id: &EntityId,
+    ) -> Result<Vec<(EventIndex, Vec<u8>)>, StateError> {
+        self.pick(host, span, |envelope| {
             envelope.kind == id.kind && envelope.key == id.key
         })
     }
@@ -273,8 +318,13 @@ impl Projection {
     ///
     /// # Errors
     /// The batch does not verify.
-    pub fn events_of_kind(&self, span: &Span, kind: Kind) -> Result<Vec<(EventIndex, Vec<u8>)>, StateError> {
-        self.pick(span, |envelope| envelope.kind == kind.number())
+    pub fn events_of_kind(
+        &self,
+        host: &HostId,
+        span: &Span,
+        kind: Kind,
+    ) -> Result<Vec<(EventIndex, Vec<u8>)>, StateError> {
+        self.pick(host, span, |envelope| envelope.kind == kind.number())
     }
 
     /// When the present run's first baseline covering `kind` was complete, if that came after the cut.
@@ -283,13 +333,14 @@ impl Projection {
         let from = usize::try_from(decides.sequence.0).ok()?;
         for (at, record) in self
             .records(host, from, from + BASELINE_BATCHES_MAX)
+            .ok()?
             .iter()
             .enumerate()
         {
             if at > 0 && record.span.flags.first_since_start {
                 return None;
             }
-            for (_, bytes) in self.events_of_kind(&record.span, Kind::Baseline).ok()? {
+            for (_, bytes) in self.events_of_kind(host, &record.span, Kind::Baseline).ok()? {
                 let event = Event::decode(&bytes).ok()?;
                 if let Fact::Baseline { record, .. } = event.fact
                     && matches!(record.phase, Phase::Complete { .. })

@@ -2,7 +2,7 @@
 
 use common::answer::ApiError;
 
-use crate::projection::{EntryError, StateError};
+use crate::projection::{EntryError, IndexError, StateError};
 
 /// Why a question is not answered.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,9 @@ pub enum QueryError {
     /// The ledger cannot be read, or holds what nobody signed. The operator.
     #[error("the ledger on the collector's disk cannot be used: {0}")]
     Ledger(StateError),
+    /// The projection's index does not serve. The operator, or whoever wrote to it.
+    #[error("what queries find their way by cannot be used: {0}")]
+    Index(IndexError),
     /// The ledger does not prove what it should. The operator.
     #[error("the ledger on the collector's disk cannot be used: {0}")]
     Unprovable(String),
@@ -55,10 +58,17 @@ impl From<EntryError> for QueryError {
     }
 }
 
+impl From<IndexError> for QueryError {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
 impl From<StateError> for QueryError {
     fn from(error: StateError) -> Self {
         match error {
             StateError::Entry(entry) if entry.pruned.is_some() => Self::Pruned(entry),
+            StateError::Index(error) => Self::Index(error),
             other => Self::Ledger(other),
         }
     }
@@ -73,7 +83,7 @@ impl QueryError {
             Self::NoSuchHost(_) | Self::NotFound(_) => 404,
             Self::Ambiguous { .. } => 409,
             Self::Pruned(_) => 410,
-            Self::Ledger(_) | Self::Unprovable(_) | Self::Internal(_) => 500,
+            Self::Ledger(_) | Self::Index(_) | Self::Unprovable(_) | Self::Internal(_) => 500,
         }
     }
 
@@ -93,6 +103,10 @@ impl QueryError {
                 }
                 Self::Ledger(_) | Self::Unprovable(_) => {
                     "run `hostledger verify --ledger` on the collector's ledger directory".into()
+                }
+                Self::Index(_) => {
+                    "see that the collector's disk takes writes; remove `projections/chains` while it is stopped"
+                        .into()
                 }
                 Self::Internal(_) => "report this with the collector's log".into(),
             },

@@ -13,13 +13,13 @@ impl Query {
     /// The proof file of an event, named `<host>:<index>`.
     pub fn proof(&self, event: &str) -> Result<EventProof, QueryError> {
         let (host, index) = self.event_named(event)?;
-        let Some(span) = self.projection.batch_of(&host, index) else {
+        let Some(span) = self.projection.batch_of(&host, index)? else {
             return Err(QueryError::NotFound(format!(
                 "host {} has no event {index} in the ledger",
                 host.short()
             )));
         };
-        let (header, body) = self.projection.verified(span.leaf)?;
+        let (header, body) = self.projection.batch(&host, &span)?;
         let epoch = header.fields().key_epoch;
         if epoch.0 > KEY_HISTORY_MAX as u64 {
             return Err(QueryError::TooMuch {
@@ -46,18 +46,14 @@ impl Query {
 
     /// The proof file of a statement of the collector.
     pub fn statement_proof(&self, number: StatementNumber) -> Result<StatementProof, QueryError> {
-        let found = self
-            .projection
-            .statements(|statements| statements.get(number).copied());
-        let Some(record) = found else {
+        let Some((record, statement)) = self.projection.statements().get(number)? else {
             return Err(QueryError::NotFound(format!(
                 "there is no statement {number} in the ledger"
             )));
         };
-        let entries = self.projection.entries();
         Ok(StatementProof {
-            statement: entries.header(record.leaf)?,
-            receipt: entries.receipt(record.leaf)?,
+            statement: statement.bytes().to_vec(),
+            receipt: self.projection.entries().receipt(record.leaf)?,
         })
     }
 

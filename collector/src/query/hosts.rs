@@ -6,7 +6,7 @@ use common::{
     ids::HostId,
 };
 
-use super::{Paging, Query, QueryError};
+use super::{Paging, Query, QueryError, bad_cursor};
 
 /// Most candidates named where a text fits several hosts.
 const CANDIDATES_MAX: usize = 10;
@@ -29,10 +29,7 @@ impl Query {
     /// The host that a text names: its id, the beginning of its id, or its name.
     pub fn host(&self, text: &str) -> Result<HostId, QueryError> {
         let hosts = self.projection.hosts();
-        let name_of = |host: &HostId| {
-            let name = self.projection.chain(host, |chain| chain.hostname().cloned());
-            name.flatten().map(|name| name.to_string())
-        };
+        let name_of = |host: &HostId| self.projection.hostname(host).map(|name| name.to_string());
         let fits: Vec<&HostId> = hosts
             .iter()
             .filter(|host| {
@@ -76,10 +73,7 @@ impl Query {
         let rows_max = paging.rows()?;
         let after: Option<HostId> = match &paging.cursor {
             None => None,
-            Some(text) => Some(text.parse().map_err(|_| QueryError::BadRequest {
-                cause: "`cursor` is none that a page gave".into(),
-                remedy: "give `next` of the page before, unchanged".into(),
-            })?),
+            Some(text) => Some(text.parse().map_err(|_| bad_cursor())?),
         };
         let mut hosts = self.hosts_named(named)?;
         hosts.retain(|host| after.is_none_or(|after| *host > after));
@@ -94,28 +88,28 @@ impl Query {
     }
 
     fn host_row(&self, host: &HostId) -> Result<HostRow, QueryError> {
-        let row = self.projection.chain(host, |chain| {
-            let (first, last) = (chain.records().first()?.span, chain.records().last()?.span);
-            let row = HostRow {
-                host: *host,
-                hostname: chain.hostname().cloned(),
-                batches: chain.records().len() as u64,
-                events: chain.events(),
-                runs: chain.runs(),
-                first: Moment(first.from_wall),
-                until: Moment(last.until_wall),
-                stopped: last.flags.last_before_stop,
-                clock: Clock::of(&last),
-                happened: 0,
-                lost: 0,
-                misplaced: chain.misplaced(),
-            };
-            Some((row, last.leaf))
-        });
-        let (mut row, leaf) = row
-            .flatten()
-            .ok_or_else(|| QueryError::NoSuchHost(host.to_string()))?;
-        if let Ok(header) = UnverifiedHeader::parse(&self.projection.entries().header(leaf)?) {
+        let no_such = || QueryError::NoSuchHost(host.to_string());
+        let chain = self.projection.chain(host).ok_or_else(no_such)?;
+        let ends = [chain.at(0)?, chain.newest().copied()].into_iter().flatten();
+        let ends = chain.spans(&ends.collect::<Vec<_>>())?;
+        let (Some(first), Some(last)) = (ends.first(), ends.last()) else {
+            return Err(no_such());
+        };
+        let mut row = HostRow {
+            host: *host,
+            hostname: self.projection.hostname(host),
+            batches: chain.len() as u64,
+            events: chain.events(),
+            runs: chain.runs(),
+            first: Moment(first.from_wall),
+            until: Moment(last.until_wall),
+            stopped: last.flags.last_before_stop,
+            clock: Clock::of(last),
+            happened: 0,
+            lost: 0,
+            misplaced: chain.misplaced(),
+        };
+        if let Ok(header) = UnverifiedHeader::parse(&self.projection.entries().header(last.leaf)?) {
             let sum = |count: fn(&SensorCounters) -> u64| header.claimed().sensors.iter().map(count).sum();
             row.happened = sum(|counters| counters.happened);
             row.lost = sum(|counters| counters.lost);
@@ -127,24 +121,15 @@ impl Query {
     pub fn batches(&self, host: &str, paging: &Paging) -> Result<Page<BatchRow>, QueryError> {
         let host = self.host(host)?;
         let rows_max = paging.rows()?;
-        let from: usize = match &paging.cursor {
-            None => 0,
-            Some(text) => text.parse().map_err(|_| QueryError::BadRequest {
-                cause: "`cursor` is none that a page gave".into(),
-                remedy: "give `next` of the page before, unchanged".into(),
-            })?,
+        let from = usize::try_from(paging.from()?).unwrap_or(usize::MAX);
+        let Some(chain) = self.projection.chain(&host) else {
+            return Err(QueryError::NoSuchHost(host.to_string()));
         };
-        let records = self
-            .projection
-            .records(&host, from, from.saturating_add(rows_max));
-        let total = self
-            .projection
-            .chain(&host, |chain| chain.records().len())
-            .unwrap_or_default();
-        let end = from.saturating_add(records.len());
+        let spans = chain.spans(&chain.records(from, from.saturating_add(rows_max))?)?;
+        let end = from.saturating_add(spans.len());
         Ok(Page {
-            rows: records.iter().map(|record| BatchRow::of(&record.span)).collect(),
-            next: (end < total).then(|| end.to_string()),
+            rows: spans.iter().map(BatchRow::of).collect(),
+            next: (end < chain.len()).then(|| end.to_string()),
         })
     }
 }

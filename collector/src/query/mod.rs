@@ -23,11 +23,11 @@ use common::{
     },
     event::Kind,
     ids::{HostId, StatementNumber, WallNanos},
-    statement::{Said, StatementFields, UnverifiedStatement},
+    statement::{Said, StatementFields},
 };
 
 pub use self::{error::QueryError, filter::Filter, statements::StatementFilter};
-use crate::projection::{Cut, EntryError, Folded, Projection, StateError};
+use crate::projection::{Cut, EntryError, Folded, IndexError, Projection, StateError};
 
 /// Most rows of a page.
 pub const ROWS_MAX: usize = 10_000;
@@ -52,6 +52,12 @@ pub struct Paging {
 }
 
 impl Paging {
+    /// Where the page begins, where cursors are numbers; 0 for the first one.
+    fn from(&self) -> Result<u64, QueryError> {
+        let from = self.cursor.as_deref().map_or(Ok(0), str::parse);
+        from.map_err(|_| bad_cursor())
+    }
+
     fn rows(&self) -> Result<usize, QueryError> {
         match self.limit {
             None => Ok(ROWS_DEFAULT),
@@ -61,6 +67,13 @@ impl Paging {
                 remedy: "ask for fewer rows and follow `next`".into(),
             }),
         }
+    }
+}
+
+fn bad_cursor() -> QueryError {
+    QueryError::BadRequest {
+        cause: "`cursor` is none that a page gave".into(),
+        remedy: "give `next` of the page before, unchanged".into(),
     }
 }
 
@@ -78,6 +91,23 @@ impl Query {
         Self { projection }
     }
 
+    /// Answers a question about all that was published. Where the index turns out to be wrong on the way, it is built
+    /// again first.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub fn ask<T>(&self, question: impl Fn(&Self) -> Result<T, QueryError>) -> Result<T, QueryError> {
+        let generation = self.projection.generation();
+        match self.catch_up().and_then(|_| question(self)) {
+            Err(QueryError::Index(IndexError::Damaged(why))) => {
+                self.projection.distrust(generation, &why)?;
+                self.catch_up()?;
+                question(self)
+            }
+            answered => answered,
+        }
+    }
+
     /// Takes in what was published since. Cheap when there is nothing new.
     pub fn catch_up(&self) -> Result<u64, QueryError> {
         Ok(self.projection.catch_up()?)
@@ -93,13 +123,15 @@ impl Query {
     /// Looks at a host at an instant; its latest watched one where none is given.
     fn look(&self, host: &HostId, at: Option<WallNanos>, kind: Kind) -> Result<HostAt, QueryError> {
         let at = at.or_else(|| self.projection.latest(host)).unwrap_or_default();
-        let cut = self.projection.chain(host, |chain| chain.cut(at));
-        let cut = cut.ok_or_else(|| QueryError::NoSuchHost(host.to_string()))?;
+        let chain = self.projection.chain(host);
+        let chain = chain.ok_or_else(|| QueryError::NoSuchHost(host.to_string()))?;
+        let cut = chain.cut(at)?;
         let outcome = match (watched(at, cut.begun.as_ref(), cut.next.as_ref()), cut.begun) {
-            (Err(why), begun) => Err(why.with_silence(begun.and_then(|begun| {
-                self.projection
-                    .statements(|statements| statements.silence_after(host, begun.sequence))
-            }))),
+            (Err(why), Some(begun)) => {
+                let silence = self.projection.statements().silence_after(host, begun.sequence)?;
+                Err(why.with_silence(silence))
+            }
+            (Err(why), None) => Err(why.with_silence(None)),
             (Ok(()), None) => Err(Unknown::NoBatches),
             (Ok(()), Some(decides)) => match self.projection.state_at(host, &cut, &decides) {
                 Err(StateError::Entry(EntryError {
@@ -122,14 +154,8 @@ impl Query {
 
     /// What the certificate says of what was pruned.
     fn pruned(&self, certificate: StatementNumber) -> Result<Unknown, QueryError> {
-        let found = self
-            .projection
-            .statements(|statements| statements.get(certificate).map(|record| record.leaf));
-        let entry = found
-            .map(|leaf| self.projection.entries().header(leaf))
-            .transpose()?;
-        let said = entry.and_then(|entry| UnverifiedStatement::parse(&entry).ok());
-        let (at, policy) = match said.as_ref().map(UnverifiedStatement::claimed) {
+        let found = self.projection.statements().get(certificate)?;
+        let (at, policy) = match found.as_ref().map(|(_, said)| said.claimed()) {
             Some(StatementFields {
                 at,
                 said: Said::Prune(certificate),
@@ -167,10 +193,7 @@ impl Query {
         let decides = looked.cut.begun;
         HostAnswer {
             host: looked.host,
-            hostname: self
-                .projection
-                .chain(&looked.host, |chain| chain.hostname().cloned())
-                .flatten(),
+            hostname: self.projection.hostname(&looked.host),
             at: Some(Moment(looked.cut.at)),
             batch: decides.map(|span| common::answer::BatchRef {
                 sequence: span.sequence,

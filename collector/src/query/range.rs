@@ -14,7 +14,7 @@ use common::{
 };
 
 use super::{Filter, Paging, Query, QueryError, cursor::Cursor, entity::Wanted};
-use crate::projection::{Cut, Record};
+use crate::projection::{BatchRecord, Cut};
 
 /// Most batches read for one page.
 const BATCHES_PER_PAGE_MAX: usize = 20_000;
@@ -44,27 +44,17 @@ impl Query {
             });
         };
         let rows_max = paging.rows()?;
-        let from = paging.cursor.as_deref().map_or(Ok(0), str::parse::<u64>);
-        let from = from.map_err(|_| QueryError::BadRequest {
-            cause: "`cursor` is none that a page gave".into(),
-            remedy: "give `next` of the page before, unchanged".into(),
-        })?;
-        let first = self
-            .projection
-            .chain(&host, |chain| {
-                chain
-                    .records()
-                    .partition_point(|record| end_of(&record.span).0 <= from)
-            })
-            .unwrap_or_default();
+        let from = paging.from()?;
+        let Some(chain) = self.projection.chain(&host) else {
+            return Err(QueryError::NoSuchHost(host.to_string()));
+        };
+        let begins = chain.first_past(|record| end_of(&record.span).0 > from)?;
+        let first = begins.map_or(chain.len(), |record| record.position());
         let mut rows: Vec<Row> = Vec::new();
         let mut at = first;
-        for record in self
-            .projection
-            .records(&host, first, first + BATCHES_PER_PAGE_MAX)
-        {
+        for record in chain.records(first, first.saturating_add(BATCHES_PER_PAGE_MAX))? {
             at += 1;
-            for (index, bytes) in self.projection.events_about(&record.span, &id)? {
+            for (index, bytes) in self.projection.events_about(&host, &record.span, &id)? {
                 if index.0 < from {
                     continue;
                 }
@@ -77,7 +67,7 @@ impl Query {
                 rows.extend(row(&id, index, bytes, &record.span));
             }
         }
-        let next = self.projection.records(&host, at, at + 1).pop();
+        let next = chain.at(at)?;
         Ok(Page {
             rows,
             next: next.map(|record| record.span.first_event.to_string()),
@@ -91,9 +81,9 @@ impl Query {
         let mut oldest = None;
         while end > floor {
             let begin = end.saturating_sub(64).max(floor);
-            for record in self.projection.records(host, begin, end).iter().rev() {
+            for record in self.projection.records(host, begin, end)?.iter().rev() {
                 oldest = Some(record.span.from_wall);
-                let events = self.projection.events_about(&record.span, id)?;
+                let events = self.projection.events_about(host, &record.span, id)?;
                 let within = |bytes: &Vec<u8>| {
                     record.segment < cut.segment
                         || Envelope::parse(bytes).is_ok_and(|event| event.wall_ns <= cut.at)
@@ -145,10 +135,8 @@ impl Query {
             }
             let after = begin.as_ref().filter(|cursor| cursor.host == host);
             let after = after.and_then(|cursor| cursor.after.clone());
-            let clamped = self
-                .projection
-                .chain(&host, |chain| chain.clamp(since, until))
-                .flatten();
+            let chain = self.projection.chain(&host);
+            let clamped = chain.map_or(Ok(None), |chain| chain.clamp(since, until))?;
             let looked = self.look(&host, Some(clamped.map_or(until, |(_, hi)| hi)), kind)?;
             let (Some((lo, hi)), Some(span)) = (clamped, looked.cut.begun) else {
                 let why = watched(until, looked.cut.begun.as_ref(), looked.cut.next.as_ref());
@@ -176,7 +164,7 @@ impl Query {
             let value = found.into_iter().map(|(_, row)| row).collect();
             let mut answer = self.frame(&looked, Verdict::Known { value }, kind);
             let mut caveats = answer.completeness.caveats;
-            caveats.extend(self.unwatched(&host, (since, until), (lo, hi)));
+            caveats.extend(self.unwatched(&host, (since, until), (lo, hi))?);
             if looked.outcome.is_err() {
                 caveats.push(Caveat::NotInBaseline {
                     kind: kind.name().into(),
@@ -208,19 +196,18 @@ impl Query {
         host: &HostId,
         (since, until): (WallNanos, WallNanos),
         (lo, hi): (WallNanos, WallNanos),
-    ) -> Vec<Caveat> {
-        let within = self
-            .projection
-            .chain(host, |chain| chain.gaps(lo, hi, GAPS_NAMED_MAX));
-        std::iter::once((since, lo))
-            .chain(within.unwrap_or_default())
+    ) -> Result<Vec<Caveat>, QueryError> {
+        let chain = self.projection.chain(host);
+        let within = chain.map_or(Ok(Vec::new()), |chain| chain.gaps(lo, hi, GAPS_NAMED_MAX))?;
+        Ok(std::iter::once((since, lo))
+            .chain(within)
             .chain([(hi, until)])
             .filter(|(from, until)| from < until)
             .map(|(from, until)| Caveat::NotWatched {
                 from: Moment(from),
                 until: Moment(until),
             })
-            .collect()
+            .collect())
     }
 
     /// Adds what happened after `since` and up to the cut.
@@ -232,14 +219,15 @@ impl Query {
         cut: &Cut,
         found: &mut BTreeMap<EntityId, Entry>,
     ) -> Result<(), QueryError> {
-        let first = self.projection.chain(host, |chain| chain.cut(since));
+        let chain = self.projection.chain(host);
+        let first = chain.map(|chain| chain.cut(since)).transpose()?;
         let mut at = first
             .and_then(|cut| cut.begun)
             .map_or(0, |span| usize::try_from(span.sequence.0).unwrap_or(usize::MAX));
         while at < cut.end {
             let end = cut.end.min(at.saturating_add(256));
-            for record in self.projection.records(host, at, end) {
-                self.collect_batch(&record, kind, since, cut, found)?;
+            for record in self.projection.records(host, at, end)? {
+                self.collect_batch(host, &record, kind, since, cut, found)?;
             }
             at = end;
         }
@@ -248,13 +236,14 @@ impl Query {
 
     fn collect_batch(
         &self,
-        record: &Record,
+        host: &HostId,
+        record: &BatchRecord,
         kind: Kind,
         since: WallNanos,
         cut: &Cut,
         found: &mut BTreeMap<EntityId, Entry>,
     ) -> Result<(), QueryError> {
-        for (index, bytes) in self.projection.events_of_kind(&record.span, kind)? {
+        for (index, bytes) in self.projection.events_of_kind(host, &record.span, kind)? {
             let Ok(envelope) = Envelope::parse(&bytes) else {
                 continue;
             };

@@ -3,7 +3,7 @@
 use common::{
     answer::{Moment, Page, StatementRow},
     ids::{HostId, StatementNumber, WallNanos},
-    statement::{Kind, UnverifiedStatement},
+    statement::Kind,
 };
 
 use super::{Paging, Query, QueryError};
@@ -32,33 +32,20 @@ impl Query {
         paging: &Paging,
     ) -> Result<Page<StatementRow>, QueryError> {
         let rows_max = paging.rows()?;
-        let from: usize = match &paging.cursor {
-            None => 0,
-            Some(text) => text.parse().map_err(|_| QueryError::BadRequest {
-                cause: "`cursor` is none that a page gave".into(),
-                remedy: "give `next` of the page before, unchanged".into(),
-            })?,
-        };
+        let from = paging.from()?;
         let hosts = filter
             .hosts
             .iter()
             .map(|text| self.host_stated(text))
             .collect::<Result<Vec<_>, _>>()?;
+        let statements = self.projection.statements();
         // One more than a page holds tells whether there is another.
-        let found: Vec<usize> = self.projection.statements(|statements| {
-            let fits = |at: &usize| {
-                statements.records().get(*at).is_some_and(|record| {
-                    (hosts.is_empty() || record.host.is_some_and(|host| hosts.contains(&host)))
-                        && (filter.kinds.is_empty() || filter.kinds.contains(&record.kind))
-                        && filter.since.is_none_or(|since| record.at >= since)
-                        && filter.until.is_none_or(|until| record.at <= until)
-                })
-            };
-            (from..statements.records().len())
-                .filter(fits)
-                .take(rows_max + 1)
-                .collect()
-        });
+        let found = statements.find(from, rows_max.saturating_add(1), |record| {
+            (hosts.is_empty() || record.host.is_some_and(|host| hosts.contains(&host)))
+                && (filter.kinds.is_empty() || filter.kinds.contains(&record.kind))
+                && filter.since.is_none_or(|since| record.at >= since)
+                && filter.until.is_none_or(|until| record.at <= until)
+        })?;
         let next = found.get(rows_max).map(ToString::to_string);
         let rows = found.iter().take(rows_max).map(|at| self.statement_row(*at));
         Ok(Page {
@@ -77,21 +64,12 @@ impl Query {
         }
     }
 
-    fn statement_row(&self, at: usize) -> Result<StatementRow, QueryError> {
-        let number = StatementNumber(at as u64);
-        let found = self
-            .projection
-            .statements(|statements| statements.get(number).copied());
-        let record = found.ok_or_else(|| QueryError::Internal("an indexed statement is gone".into()))?;
-        let bytes = self.projection.entries().header(record.leaf)?;
-        let statement =
-            UnverifiedStatement::parse(&bytes).map_err(|bad| QueryError::Internal(bad.to_string()))?;
+    fn statement_row(&self, number: StatementNumber) -> Result<StatementRow, QueryError> {
+        let found = self.projection.statements().get(number)?;
+        let (record, statement) =
+            found.ok_or_else(|| QueryError::Internal("an indexed statement is gone".into()))?;
         let fields = statement.claimed();
-        let hostname = record.host.and_then(|host| {
-            self.projection
-                .chain(&host, |chain| chain.hostname().cloned())
-                .flatten()
-        });
+        let hostname = record.host.and_then(|host| self.projection.hostname(&host));
         Ok(StatementRow {
             number,
             leaf: record.leaf,

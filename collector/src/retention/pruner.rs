@@ -7,6 +7,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -49,9 +50,9 @@ pub enum RetentionError {
     /// The ledger cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The ledger cannot be read.
+    /// What queries rest on cannot be read or indexed.
     #[error(transparent)]
-    Entry(#[from] EntryError),
+    Projection(#[from] StateError),
     /// The state before what stays cannot be told, so nothing was pruned.
     #[error(
         "nothing was pruned, for the state behind batch {batches} of host {host} could not be kept: {cause}"
@@ -352,22 +353,23 @@ impl Pruner {
         self.projection.catch_up()?;
         let mut ends: BTreeMap<HostId, Vec<usize>> = BTreeMap::new();
         for host in self.projection.hosts() {
-            let found = self.projection.chain(&host, |chain| {
-                let mut ends = Vec::new();
-                let mut going = false;
-                for (at, record) in chain.records().iter().enumerate() {
-                    if record.span.event_count == 0 {
-                        continue;
-                    }
+            let Some(chain) = self.projection.chain(&host) else {
+                continue;
+            };
+            let mut found = Vec::new();
+            let mut going = false;
+            let walked = chain.walk(0, |record| {
+                if record.span.event_count > 0 {
                     let goes = plan.names(record.span.leaf);
                     if going && !goes {
-                        ends.push(at);
+                        found.push(record.position());
                     }
                     going = goes;
                 }
-                ends
+                ControlFlow::Continue(())
             });
-            ends.insert(host, found.unwrap_or_default());
+            walked.map_err(StateError::from)?;
+            ends.insert(host, found);
         }
         for (host, ends) in ends {
             for batches in ends {

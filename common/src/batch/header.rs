@@ -35,11 +35,13 @@ pub struct HeaderFlags {
 }
 
 impl HeaderFlags {
-    fn bits(self) -> u16 {
+    /// The marks as header and index have them.
+    pub(crate) fn bits(self) -> u16 {
         u16::from(self.first_since_start) | u16::from(self.last_before_stop) << 1
     }
 
-    fn from_bits(bits: u16) -> Option<Self> {
+    /// Reads them back; `None` for bits that mean nothing.
+    pub(crate) fn from_bits(bits: u16) -> Option<Self> {
         (bits < 4).then_some(Self {
             first_since_start: bits & 1 != 0,
             last_before_stop: bits & 2 != 0,
@@ -58,6 +60,18 @@ pub enum ClockSource {
     Unsynchronised = 1,
     /// `adjtimex` reports it synchronised, with its maximum error.
     Synchronised = 2,
+}
+
+impl ClockSource {
+    /// The source of that number; `None` where there is none.
+    pub(crate) fn numbered(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Unknown),
+            1 => Some(Self::Unsynchronised),
+            2 => Some(Self::Synchronised),
+            _ => None,
+        }
+    }
 }
 
 /// What a sensor had counted when the batch was sealed, since the sensor was loaded.
@@ -343,13 +357,8 @@ fn limit(field: &'static str, value: u64, max: u64) -> Result<(), BadHeader> {
 }
 
 fn read_clock_source(value: u8) -> Result<ClockSource, BadHeader> {
-    match value {
-        0 => Ok(ClockSource::Unknown),
-        1 => Ok(ClockSource::Unsynchronised),
-        2 => Ok(ClockSource::Synchronised),
-        other => Err(BadHeader::Field {
-            field: "clock source",
-            value: u64::from(other),
-        }),
-    }
+    ClockSource::numbered(value).ok_or(BadHeader::Field {
+        field: "clock source",
+        value: u64::from(value),
+    })
 }

@@ -3,6 +3,9 @@
 
 mod epochs;
 mod folding;
+mod index;
+mod list_chain;
+mod snapshots;
 mod statements;
 
 use std::sync::Arc;
