@@ -68,7 +68,12 @@ impl Remote {
             hex(&Hash::of(origin.as_bytes()).0)
         );
         for url in [&of_log, &of_witness] {
-            if let Some(note) = self.get(url, NOTE_BYTES_MAX as u64)? {
+            let read = self.get(url, NOTE_BYTES_MAX as u64);
+            let found = read.map_err(|cause| Failure::Remote {
+                url: url.clone(),
+                cause,
+            })?;
+            if let Some(note) = found {
                 return Ok(note);
             }
         }
@@ -78,30 +83,22 @@ impl Remote {
         })
     }
 
-    /// The body at `url`; `None` where the server says that there is none.
-    fn get(&self, url: &str, length_max: u64) -> Result<Option<Vec<u8>>, Failure> {
-        let fault = |cause: String| Failure::Remote {
-            url: url.to_owned(),
-            cause,
-        };
-        let mut answer = self
-            .agent
-            .get(url)
-            .call()
-            .map_err(|error| fault(error.to_string()))?;
+    /// The body at `url`; `None` where the server says that there is none. The error is the cause.
+    fn get(&self, url: &str, length_max: u64) -> Result<Option<Vec<u8>>, String> {
+        let mut answer = self.agent.get(url).call().map_err(|error| error.to_string())?;
         match answer.status().as_u16() {
             200 => {}
             404 | 410 => return Ok(None),
-            429 => return Err(fault("it asks to be asked less often (status 429)".into())),
-            status => return Err(fault(format!("it answered with status {status}"))),
+            429 => return Err("it asks to be asked less often (status 429)".into()),
+            status => return Err(format!("it answered with status {status}")),
         }
-        let body = answer.body_mut().with_config().limit(length_max).read_to_vec();
-        match body {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(ureq::Error::BodyExceedsLimit(_)) => Err(fault(format!(
-                "it sent more than the {length_max} bytes there may be"
-            ))),
-            Err(error) => Err(fault(error.to_string())),
+        let too_long = || format!("it sent more than the {length_max} bytes there may be");
+        // The client takes its limit for exceeded when it is reached: a full tile is as long as a tile may be.
+        let body = answer.body_mut().with_config().limit(length_max + 1);
+        match body.read_to_vec() {
+            Ok(bytes) if bytes.len() as u64 <= length_max => Ok(Some(bytes)),
+            Ok(_) | Err(ureq::Error::BodyExceedsLimit(_)) => Err(too_long()),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -118,9 +115,9 @@ impl Storage for Remote {
     fn read_into(&self, path: &str, length_max: u64, buffer: &mut Vec<u8>) -> Result<bool, StorageError> {
         let name = path.strip_prefix(LOG).unwrap_or(path);
         let read = self.get(&format!("{}{name}", self.prefix), length_max);
-        let found = read.map_err(|failure| StorageError::Read {
+        let found = read.map_err(|cause| StorageError::Read {
             path: format!("{}{name}", self.prefix),
-            source: io::Error::other(failure.to_string()),
+            source: io::Error::other(cause),
         })?;
         if let Some(bytes) = &found {
             buffer.extend_from_slice(bytes);
