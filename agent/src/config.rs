@@ -390,6 +390,18 @@ impl Layout {
     pub fn ledger_key(&self) -> PathBuf {
         self.dir.join("ledger.vkey")
     }
+
+    /// The history of the ledger's keys learnt from the collector.
+    #[must_use]
+    pub fn learnt_keys(&self) -> PathBuf {
+        self.state().join("ledger.keys")
+    }
+
+    /// The history of the ledger's keys as enrolment handed it out, where it did.
+    #[must_use]
+    pub fn ledger_keys(&self) -> PathBuf {
+        self.dir.join("ledger.keys")
+    }
     /// Sealed batches.
     #[must_use]
     pub fn spool(&self) -> PathBuf {

@@ -14,10 +14,17 @@ pub use self::{
     witnesses::{Cosigned, PolicyFault, WitnessStatus, read_policy},
 };
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use common::{
     ids::BootNanos,
+    ledger_keys::LedgerKeys,
     note::VerifierKey,
     session::{AgentConfig, AgentEffect, AgentEvent, AgentSession, ConnectionId, EndReason, Seen},
     spool::{Place, open_record},
@@ -82,6 +89,9 @@ enum FilesError {
     /// The ledger's key is none.
     #[error("{path} holds no ledger verifier key: {cause}")]
     LedgerKey { path: PathBuf, cause: String },
+    /// A history of the ledger's keys does not follow from the pinned key.
+    #[error("{path}: {cause}; it does not belong to the key in ledger.vkey")]
+    KeyHistory { path: PathBuf, cause: String },
     /// The remembered checkpoint is not the pinned ledger's.
     #[error(
         "{path}: the remembered checkpoint is not of the ledger in ledger.vkey: {cause}; was the host enrolled with another ledger?"
@@ -142,9 +152,10 @@ impl Shipper {
             path,
             cause: cause.to_string(),
         })?;
+        let keys = self.keys_from(key)?;
         let path = self.checkpoint();
         let seen = match fs::read(&path) {
-            Ok(note) => Seen::remembered(&note, &key).map_err(|cause| FilesError::Checkpoint {
+            Ok(note) => Seen::remembered(&note, &keys).map_err(|cause| FilesError::Checkpoint {
                 path,
                 cause: cause.to_string(),
             })?,
@@ -154,7 +165,7 @@ impl Shipper {
         let policy = self
             .policy
             .as_deref()
-            .map(|path| read_policy(path, &key))
+            .map(|path| read_policy(path, &keys))
             .transpose()?;
         self.status.send_modify(|shown| {
             shown.checkpoint_size = seen.size;
@@ -172,7 +183,7 @@ impl Shipper {
         if getrandom::fill(&mut seed).is_err() {
             seed = boot_now().0.to_le_bytes();
         }
-        let mut config = AgentConfig::new(env!("CARGO_PKG_VERSION"), key);
+        let mut config = AgentConfig::new(env!("CARGO_PKG_VERSION"), keys);
         config.witnesses = policy;
         Ok(AgentSession::new(
             config,
@@ -180,6 +191,26 @@ impl Shipper {
             u64::from_le_bytes(seed),
             boot_now(),
         ))
+    }
+
+    /// All that is known of the ledger's keys: the pinned one, and the histories from enrolment and from the collector,
+    /// each believed as far as it follows.
+    fn keys_from(&self, pinned: VerifierKey) -> Result<LedgerKeys, FilesError> {
+        let mut keys = LedgerKeys::from(pinned);
+        for path in [self.layout.ledger_keys(), self.layout.learnt_keys()] {
+            match fs::read(&path) {
+                Ok(history) => match keys.learn(&history) {
+                    Ok(learnt) => keys = learnt.unwrap_or(keys),
+                    Err(fault) => {
+                        let cause = fault.to_string();
+                        return Err(FilesError::KeyHistory { path, cause });
+                    }
+                },
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(cause) => return Err(FilesError::Io { path, cause }),
+            }
+        }
+        Ok(keys)
     }
 
     fn checkpoint(&self) -> PathBuf {
@@ -275,7 +306,14 @@ impl Drive {
                     self.held = None;
                 }
                 Some(AgentEffect::Load { sequence, place }) => self.load(sequence, &place),
-                Some(AgentEffect::Remember { checkpoint }) => self.remember(&checkpoint),
+                Some(AgentEffect::RememberKeys { history }) => {
+                    let path = self.shipper.layout.learnt_keys();
+                    self.remember(&path, &history, 0o644);
+                }
+                Some(AgentEffect::Remember { checkpoint }) => {
+                    let path = self.shipper.checkpoint();
+                    self.remember(&path, &checkpoint, 0o600);
+                }
                 Some(AgentEffect::Trim { through }) => {
                     self.shipper.pipeline.lock().spool.trim(through);
                     self.shipper.pipeline.wake();
@@ -348,16 +386,17 @@ impl Drive {
         }
     }
 
-    /// A crash before this is durable leaves the old checkpoint, and nothing was trimmed on the new one's word.
-    fn remember(&mut self, checkpoint: &[u8]) {
-        match disk::replace(&self.shipper.checkpoint(), checkpoint, 0o600) {
+    /// A crash before this is durable leaves the old checkpoint, or the old keys, and nothing was trimmed on the new
+    /// ones' word.
+    fn remember(&mut self, path: &Path, bytes: &[u8], mode: u32) {
+        match disk::replace(path, bytes, mode) {
             Ok(()) => self.session.handle_remembered(),
             // Nothing is trimmed meanwhile; it is asked for again.
             Err(error) => {
                 self.session.handle_remember_failed(boot_now());
                 self.shipper.fault(
                     "checkpoint",
-                    &format!("the checkpoint cannot be remembered: {error}"),
+                    &format!("{} cannot be remembered: {error}", path.display()),
                 );
             }
         }
@@ -424,6 +463,7 @@ impl Drive {
                 }
                 status.send_modify(|shown| shown.witnesses = Some(judged));
             }
+            AgentEvent::KeyChanged(change) => tracing::warn!(%change, "the ledger's key was changed"),
             AgentEvent::Refused(refusal) => {
                 self.shipper.fault(
                     &format!("refused-{}", refusal.code.name().replace(' ', "-")),

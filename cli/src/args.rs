@@ -179,9 +179,13 @@ pub struct VerifyArgs {
     /// The ledger's directory; by default the one you stand in
     #[arg(long, value_name = "DIR", env = "HOSTLEDGER_LEDGER", default_value = ".")]
     pub ledger: PathBuf,
-    /// File with the key to trust; without it the key beside the ledger is believed
+    /// File with the verifier key to trust, or with a key history to trust; without it the key beside the ledger is
+    /// believed
     #[arg(long, value_name = "FILE")]
     pub vkey: Option<PathBuf>,
+    /// File with the history of the ledger's keys (`ledger.keys`), believed as far as it follows from --vkey
+    #[arg(long, value_name = "FILE", requires = "vkey")]
+    pub keys: Option<PathBuf>,
     /// File with a checkpoint of this ledger seen elsewhere (an agent's `state/checkpoint`, a receipt, a proof); repeat
     /// for several. Without one an older copy of the whole directory cannot be told from the ledger
     #[arg(long, value_name = "FILE")]
@@ -221,9 +225,12 @@ pub struct CompareArgs {
     pub first: String,
     /// Another
     pub second: String,
-    /// File with the ledger's verifier key
+    /// File with the ledger's verifier key, or with its key history
     #[arg(long, value_name = "FILE")]
     pub vkey: PathBuf,
+    /// File with the history of the ledger's keys (`ledger.keys`), believed as far as it follows from --vkey
+    #[arg(long, value_name = "FILE")]
+    pub keys: Option<PathBuf>,
     /// The ledger that the checkpoint with more leaves came from, its directory or URL; needed where sizes differ and
     /// that checkpoint was not itself read from its log's URL
     #[arg(long, value_name = "DIR|URL")]
@@ -255,9 +262,12 @@ pub enum ProofCommand {
     Check {
         /// The proof file
         file: PathBuf,
-        /// File with the ledger's verifier key
+        /// File with the ledger's verifier key, or with its key history
         #[arg(long, value_name = "FILE")]
         vkey: PathBuf,
+        /// File with the history of the ledger's keys (`ledger.keys`), believed as far as it follows from --vkey
+        #[arg(long, value_name = "FILE")]
+        keys: Option<PathBuf>,
         /// Who must have cosigned its checkpoint
         #[command(flatten)]
         witnesses: WitnessArgs,
@@ -322,9 +332,12 @@ pub struct ExportArgs {
 pub struct BundleArgs {
     /// The bundle
     pub file: PathBuf,
-    /// File with the ledger's verifier key
+    /// File with the ledger's verifier key, or with its key history
     #[arg(long, value_name = "FILE")]
     pub vkey: PathBuf,
+    /// File with the history of the ledger's keys (`ledger.keys`), believed as far as it follows from --vkey
+    #[arg(long, value_name = "FILE")]
+    pub keys: Option<PathBuf>,
     /// Who must have cosigned its checkpoint
     #[command(flatten)]
     pub witnesses: WitnessArgs,

@@ -5,6 +5,8 @@
 
 use std::path::Path;
 
+use common::ledger_keys::LEDGER_KEYS_BYTES_MAX;
+
 use crate::{
     files::{self, PUBLIC},
     layout::Layout,
@@ -37,7 +39,8 @@ pub enum EnrolError {
     File(#[from] files::FileError),
 }
 
-/// Registers the host of `issued` and writes `tls.crt`, `ca.crt` and `ledger.vkey` to `out`. `at` and
+/// Registers the host of `issued` and writes `tls.crt`, `ca.crt`, `ledger.vkey` and, where the ledger has one, the
+/// history of its keys to `out`. `at` and
 /// `not_after` are RFC 3339.
 pub fn enrol(
     layout: &Layout,
@@ -50,11 +53,19 @@ pub fn enrol(
     let ca = files::read_text(&layout.ca_certificate(), FILE_BYTES_MAX)?;
     let vkey = files::read_text(&layout.ledger_verifier(), FILE_BYTES_MAX)?;
     let known = registry::read(layout, &issued.host)?.is_some();
+    let history = layout.ledger_keys();
+    let history = match history.exists() {
+        true => Some(files::read_text(&history, LEDGER_KEYS_BYTES_MAX as u64)?),
+        false => None,
+    };
     let name = names.given.or(if known { None } else { names.requested });
     let registration = registry::register(layout, issued, name, at, not_after)?;
     files::create_dir(out)?;
     files::replace(&out.join("ca.crt"), ca.as_bytes(), PUBLIC)?;
     files::replace(&out.join("ledger.vkey"), vkey.as_bytes(), PUBLIC)?;
+    if let Some(history) = history {
+        files::replace(&out.join("ledger.keys"), history.as_bytes(), PUBLIC)?;
+    }
     files::replace(&out.join("tls.crt"), issued.pem.as_bytes(), PUBLIC)?;
     Ok(registration)
 }

@@ -70,6 +70,15 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
         })
 }
 
+/// Removes a file if it is there, durable on return.
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => flush_parent(path),
+    }
+    .map_err(FileError::on("remove", path))
+}
+
 /// Reads a text file of at most `bytes_max` bytes.
 pub fn read_text(path: &Path, bytes_max: u64) -> Result<String, FileError> {
     let read = || {

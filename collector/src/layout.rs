@@ -61,6 +61,18 @@ impl Layout {
         self.root.join("pki/ledger.key")
     }
 
+    /// The key that is to replace it, while it does; secret.
+    #[must_use]
+    pub fn ledger_key_next(&self) -> PathBuf {
+        self.root.join("pki/ledger.key.next")
+    }
+
+    /// Where `init` puts the offline key; meant to be moved away.
+    #[must_use]
+    pub fn offline_key(&self) -> PathBuf {
+        self.root.join("pki/offline.key")
+    }
+
     /// What queries derive from the ledger; may be thrown away while the collector is stopped.
     #[must_use]
     pub fn projections(&self) -> PathBuf {
@@ -83,6 +95,12 @@ impl Layout {
     #[must_use]
     pub fn ledger_verifier(&self) -> PathBuf {
         self.ledger().join("ledger.vkey")
+    }
+
+    /// The history of the ledger's keys, public; none in a ledger that was begun without.
+    #[must_use]
+    pub fn ledger_keys(&self) -> PathBuf {
+        self.ledger().join("ledger.keys")
     }
 
     /// The ledger's latest checkpoint.

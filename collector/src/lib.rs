@@ -14,6 +14,7 @@ pub mod evidence;
 pub mod files;
 pub mod http;
 pub mod ingest;
+pub mod keys;
 pub mod layout;
 pub mod mailbox;
 pub mod metrics;

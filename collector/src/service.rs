@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use common::note::{KeyError, SignerKey, VerifierKey};
 use ledger::Reader;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -28,6 +27,7 @@ use crate::{
     files::{self, FileError, PUBLIC},
     http,
     ingest::{self, BindError, Context, Server},
+    keys::{self, KeyFilesError},
     layout::Layout,
     metrics::Metrics,
     pipeline::{self, Input, PipelineError, PipelineHandle, RecoverError},
@@ -36,8 +36,6 @@ use crate::{
     register, retention, stop,
 };
 
-/// Longest key file read, bytes.
-const KEY_BYTES_MAX: u64 = 4096;
 /// How long agents are given to hear why the pipeline failed.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 
@@ -61,14 +59,9 @@ pub enum ServiceError {
     /// The witness policy.
     #[error("witnesses cannot be asked: {0}")]
     Witnesses(#[from] WitnessesError),
-    /// The ledger's verifier key.
-    #[error("{}: {cause}", path.display())]
-    Key {
-        /// The file.
-        path: std::path::PathBuf,
-        /// What is wrong.
-        cause: KeyError,
-    },
+    /// The ledger's keys.
+    #[error(transparent)]
+    Keys(#[from] KeyFilesError),
     /// The ingest socket.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -102,8 +95,7 @@ pub fn run(
 ) -> Result<(), ServiceError> {
     let metrics = Arc::new(Metrics::default());
     let evidence = EvidenceStore::open(layout.clone(), config.evidence_bytes_max, Arc::clone(&metrics))?;
-    let key = read_verifier(layout)?;
-    let witnesses = Witnesses::load(layout, &config, &key)?.map(|witnesses| {
+    let witnesses = Witnesses::load(layout, &config, &keys::known(layout)?)?.map(|witnesses| {
         let board = Board::new(layout.witnesses(), &witnesses.policy, witnesses.missing);
         (witnesses, Arc::new(board))
     });
@@ -234,16 +226,6 @@ fn keep(
     );
     let (rules, interval) = (config.retention.clone(), config.retention_interval);
     retention::start(pruner, rules, interval, Arc::clone(metrics), stop).map_err(ServiceError::Runtime)
-}
-
-/// The ledger's verifier key, from its signing key: the public file appears with the first checkpoint.
-pub(crate) fn read_verifier(layout: &Layout) -> Result<VerifierKey, ServiceError> {
-    let path = layout.ledger_key();
-    let text = files::read_text(&path, KEY_BYTES_MAX)?;
-    match SignerKey::parse(text.trim()) {
-        Ok(signer) => Ok(signer.verifier().clone()),
-        Err(cause) => Err(ServiceError::Key { path, cause }),
-    }
 }
 
 /// `running.json` for as long as the sockets are open.

@@ -3,12 +3,13 @@
 //! Owns the body's lines (origin, size, root, extensions); the envelope is [`crate::note`]'s. A
 //! [`Checkpoint`] read by [`open`] has been verified, so holding one means that its key signed it.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{boxed::Box, format, string::String, vec::Vec};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
     ids::Hash,
+    ledger_keys::OutOfForce,
     note::{self, NoteError, SignerKey, VerifierKey},
 };
 
@@ -41,6 +42,18 @@ pub enum CheckpointError {
         expected: String,
         /// Origin in the text.
         found: String,
+    },
+    /// Signed by a key of this ledger that may not sign for so many leaves: whoever made it holds a key that was
+    /// replaced or stolen.
+    #[error("{0}")]
+    OutOfForce(Box<OutOfForce>),
+    /// The ledger's key history holds another root for this size: two views were signed.
+    #[error("a checkpoint of {size} leaves has another root than {recorded}, which the key history records")]
+    OtherRoot {
+        /// Leaves.
+        size: u64,
+        /// The root that the key history records.
+        recorded: Hash,
     },
 }
 

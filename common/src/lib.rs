@@ -34,6 +34,8 @@ pub mod journal;
 #[cfg(feature = "full")]
 pub mod keyring;
 #[cfg(feature = "full")]
+pub mod ledger_keys;
+#[cfg(feature = "full")]
 pub mod limits;
 #[cfg(feature = "full")]
 pub mod merkle;

@@ -51,6 +51,15 @@ const _: () = {
         "a full list of receipts must fit a message"
     );
     assert!(
+        crate::ledger_keys::LEDGER_KEYS_BYTES_MAX + 64 <= MESSAGE_BYTES_MAX,
+        "a full key history must fit a message"
+    );
+    assert!(
+        crate::ledger_keys::LEDGER_KEY_RECORD_BYTES_MAX + crate::statement::STATEMENT_FIXED_BYTES
+            <= ENTRY_BYTES_MAX,
+        "a record of a key history must fit a statement"
+    );
+    assert!(
         BATCH_BODY_BYTES_MAX + HEADER_BYTES_MAX + 256 <= SEGMENT_BYTES_MAX,
         "a batch must fit a segment"
     );

@@ -13,9 +13,9 @@ use crate::{
     batch::{BadHeader, ChainFault, HostKeys, SignedHeader, UnverifiedHeader, VerifiedHeader},
     checkpoint::Checkpoint,
     ids::{EventIndex, Hash, HostId, KeyEpoch, LeafIndex, Sequence},
+    ledger_keys::LedgerTrust,
     limits::{EVENT_BYTES_MAX, HEADER_BYTES_MAX},
     merkle::{PROOF_HASHES_MAX, ProofError, leaf_hash, verify_inclusion},
-    note::VerifierKey,
     receipt::{RECEIPT_BYTES_MAX, Receipt, ReceiptError},
 };
 
@@ -164,7 +164,7 @@ fn keys_of(
 
 impl EventProof {
     /// Checks every link from the event to the ledger's signed head.
-    pub fn check(self, key: &VerifierKey) -> Result<ProvenEvent, ProofFault> {
+    pub fn check(self, trust: &impl LedgerTrust) -> Result<ProvenEvent, ProofFault> {
         let signed = SignedHeader::check(UnverifiedHeader::parse(&self.header)?)?;
         let fields = signed.fields();
         let header =
@@ -177,7 +177,7 @@ impl EventProof {
             &self.path,
             &fields.events_root,
         )?;
-        let checkpoint = self.receipt.verify(&self.header, key)?;
+        let checkpoint = self.receipt.verify(&self.header, trust)?;
         let index = fields
             .first_event
             .checked_add(u64::from(self.position))
@@ -278,8 +278,8 @@ impl EventProof {
 }
 
 /// Decodes and checks a file in one step.
-pub fn check(bytes: &[u8], key: &VerifierKey) -> Result<ProvenEvent, ProofFault> {
-    EventProof::decode(bytes)?.check(key)
+pub fn check(bytes: &[u8], trust: &impl LedgerTrust) -> Result<ProvenEvent, ProofFault> {
+    EventProof::decode(bytes)?.check(trust)
 }
 
 fn base64(text: &str) -> Option<Vec<u8>> {

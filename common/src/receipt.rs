@@ -9,11 +9,11 @@ use alloc::{format, string::String, vec::Vec};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
-    checkpoint::{self, Checkpoint, CheckpointError, parse_decimal, parse_hash},
+    checkpoint::{Checkpoint, CheckpointError, parse_decimal, parse_hash},
     ids::{Hash, LeafIndex},
+    ledger_keys::LedgerTrust,
     limits::NOTE_BYTES_MAX,
     merkle::{PROOF_HASHES_MAX, ProofError, leaf_hash, verify_inclusion},
-    note::VerifierKey,
 };
 
 /// First line of the text form.
@@ -47,9 +47,9 @@ pub enum ReceiptError {
 }
 
 impl Receipt {
-    /// Checks that the ledger of `key` committed to `entry`, byte for byte; returns the head it did so in.
-    pub fn verify(&self, entry: &[u8], key: &VerifierKey) -> Result<Checkpoint, ReceiptError> {
-        let head = checkpoint::open(&self.checkpoint, key)?;
+    /// Checks that the ledger of `trust` committed to `entry`, byte for byte; returns the head it did so in.
+    pub fn verify(&self, entry: &[u8], trust: &impl LedgerTrust) -> Result<Checkpoint, ReceiptError> {
+        let head = trust.open_checkpoint(&self.checkpoint)?;
         verify_inclusion(&leaf_hash(entry), self.leaf.0, head.size, &self.proof, &head.root)?;
         Ok(head)
     }

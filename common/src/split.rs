@@ -10,11 +10,11 @@ use alloc::{format, string::String, vec::Vec};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
-    checkpoint::{self, Checkpoint, CheckpointError, parse_hash},
+    checkpoint::{Checkpoint, CheckpointError, parse_hash},
     ids::Hash,
+    ledger_keys::LedgerTrust,
     limits::NOTE_BYTES_MAX,
     merkle::{PROOF_HASHES_MAX, ProofError, verify_consistency},
-    note::VerifierKey,
 };
 
 /// First line of the file.
@@ -64,10 +64,10 @@ pub enum SplitFault {
 }
 
 impl SplitProof {
-    /// Checks that one key signed both and that they cannot both be true.
-    pub fn check(&self, key: &VerifierKey) -> Result<ProvenSplit, SplitFault> {
-        let smaller = checkpoint::open(&self.smaller, key)?;
-        let larger = checkpoint::open(&self.larger, key)?;
+    /// Checks that the ledger signed both and that they cannot both be true.
+    pub fn check(&self, trust: &impl LedgerTrust) -> Result<ProvenSplit, SplitFault> {
+        let smaller = trust.open_checkpoint(&self.smaller)?;
+        let larger = trust.open_checkpoint(&self.larger)?;
         verify_consistency(smaller.size, &self.root, larger.size, &larger.root, &self.proof)?;
         if self.root == smaller.root {
             return Err(SplitFault::Consistent);
@@ -88,11 +88,11 @@ impl SplitProof {
         smaller: &[u8],
         larger: &[u8],
         consistency: &[Hash],
-        key: &VerifierKey,
+        trust: &impl LedgerTrust,
     ) -> Option<Self> {
         let (first, second) = (
-            checkpoint::open(smaller, key).ok()?,
-            checkpoint::open(larger, key).ok()?,
+            trust.open_checkpoint(smaller).ok()?,
+            trust.open_checkpoint(larger).ok()?,
         );
         let root = if first.size == second.size {
             second.root
@@ -113,7 +113,7 @@ impl SplitProof {
             root,
             proof,
         };
-        found.check(key).is_ok().then_some(found)
+        found.check(trust).is_ok().then_some(found)
     }
 
     /// Whether `bytes` claim to be such a file.

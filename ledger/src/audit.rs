@@ -7,6 +7,7 @@
 //! What `hostledger verify` and `hostledger-collector verify` share.
 
 mod chains;
+mod keys;
 mod pruned;
 
 use std::{
@@ -18,12 +19,13 @@ use common::{
     batch::{BodyFault, Damage, SignedHeader, UnverifiedHeader},
     entry::UnverifiedEntry,
     ids::{HostId, LeafIndex, Sequence},
-    note::VerifierKey,
+    ledger_keys::LedgerKeys,
     statement::{Said, UnverifiedStatement, VerifiedStatement},
 };
 
 use self::{
     chains::{Chains, Checked, Link},
+    keys::KeyChanges,
     pruned::Pruned,
 };
 use crate::{
@@ -82,6 +84,7 @@ pub fn run(storage: &dyn Storage, options: &Options<'_>) -> Audit {
     let key = fsck::key_of(storage, options);
     let waiting = Mutex::new(Vec::new());
     let pruned = Mutex::new(Pruned::default());
+    let changes = Mutex::new(KeyChanges::default());
     let mut chains = Chains::default();
     let keep = |leaf, checked| {
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,10 +94,14 @@ pub fn run(storage: &dyn Storage, options: &Options<'_>) -> Audit {
         let checked = match UnverifiedEntry::parse(entry).map_err(|bad| bad.to_string())? {
             UnverifiedEntry::Batch(header) => Checked::Batch(check_batch(leaf, header, Some(body))?),
             UnverifiedEntry::Statement(statement) => {
-                let statement = check_statement(statement, body, key.as_ref())?;
+                let statement = check_statement(leaf, statement, body, key.as_ref())?;
                 let mut pruned = pruned.lock().unwrap_or_else(PoisonError::into_inner);
                 pruned.statement(leaf, &statement);
                 drop(pruned);
+                if let Said::KeyChange { record } = &statement.fields().said {
+                    let mut changes = changes.lock().unwrap_or_else(PoisonError::into_inner);
+                    changes.stated(leaf, record, key.as_ref())?;
+                }
                 Checked::Statement(Box::new(statement))
             }
         };
@@ -137,6 +144,8 @@ pub fn run(storage: &dyn Storage, options: &Options<'_>) -> Audit {
     let pruned = pruned.into_inner().unwrap_or_else(PoisonError::into_inner);
     let checked = report.counts.leaves;
     let pruned = pruned.finish(storage, checked, key.as_ref(), &mut report);
+    let changes = changes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    changes.finish(key.as_ref(), &mut report);
     Audit {
         report,
         hosts,
@@ -148,9 +157,10 @@ pub fn run(storage: &dyn Storage, options: &Options<'_>) -> Audit {
 /// Checks one statement by itself. Without any key nothing can be said of its signature, which the report
 /// notes for the checkpoint already.
 fn check_statement(
+    leaf: LeafIndex,
     statement: UnverifiedStatement,
     body: &[u8],
-    key: Option<&VerifierKey>,
+    key: Option<&LedgerKeys>,
 ) -> Result<VerifiedStatement, String> {
     let number = statement.claimed().number;
     if !body.is_empty() {
@@ -159,7 +169,7 @@ fn check_statement(
     let Some(key) = key else {
         return Err(format!("statement {number} cannot be checked for want of a key"));
     };
-    let verified = VerifiedStatement::alone(statement, key).map_err(|fault| fault.to_string())?;
+    let verified = VerifiedStatement::at_leaf(statement, leaf, key).map_err(|fault| fault.to_string())?;
     if let Said::Equivocation(evidence) = &verified.fields().said {
         evidence.check().map_err(|fault| {
             format!(

@@ -14,6 +14,7 @@ use common::{
     },
     event::Envelope,
     ids::{EventIndex, Hash, HostId, KeyEpoch, LeafIndex, Sequence},
+    ledger_keys::LedgerKeys,
     merkle::multi_proof,
     statement::{BadStatement, Said, UnverifiedStatement},
 };
@@ -141,7 +142,8 @@ pub fn export(
     let mut leaves: Vec<u64> = leaves.into_iter().chain(stated).map(|leaf| leaf.0).collect();
     leaves.sort_unstable();
     let bundle = Bundle {
-        verifier_key: reader.verifier().to_string(),
+        verifier_key: reader.keys().first().to_string(),
+        ledger_keys: changed(reader.keys()),
         checkpoint: export.head.note.to_vec(),
         selection: selection.clone(),
         path: reader.multi_proof(&leaves, &export.head)?,
@@ -152,8 +154,17 @@ pub fn export(
     if bytes.len() > bytes_max {
         return Err(ExportError::TooMuch { bytes_max });
     }
-    let report = bundle::check(&bytes, reader.verifier(), None).map_err(Box::new)?;
+    let report = bundle::check(&bytes, reader.keys(), None).map_err(Box::new)?;
     Ok((bytes, report))
+}
+
+/// The history of the ledger's keys where there is more to it than the first key.
+fn changed(keys: &LedgerKeys) -> Vec<u8> {
+    if keys.changes().is_empty() {
+        Vec::new()
+    } else {
+        keys.encode()
+    }
 }
 
 /// One header of a chain, and where it lies.

@@ -16,8 +16,9 @@ pub use report::{Cause, Counts, Fault, Progress, Report};
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::{
-    checkpoint::{self, Checkpoint},
+    checkpoint::Checkpoint,
     ids::{LeafIndex, StatementNumber},
+    ledger_keys::{LEDGER_KEYS_BYTES_MAX, LedgerKeys, LedgerTrust},
     limits::NOTE_BYTES_MAX,
     note::{UnverifiedNote, VerifierKey},
     tile::TilePath,
@@ -26,9 +27,9 @@ use common::{
 use crate::{
     group::parse_group_path,
     kept::{kept_path, parse_kept_path},
+    keys::{self, KEY_HISTORY, VERIFIER_KEY},
     prune::PRUNING,
     reader::checkpoint_path,
-    recovery::VERIFIER_KEY,
     storage::{Storage, StorageError},
     tiles::LOG,
 };
@@ -53,8 +54,9 @@ pub struct Checks<'a> {
 /// How to check.
 #[derive(Clone, Copy, Default)]
 pub struct Options<'a> {
-    /// The key to trust; without it the one beside the log is believed.
-    pub key: Option<&'a VerifierKey>,
+    /// The keys to trust; without them the first one beside the log is believed. The history beside the log is only
+    /// believed as far as it follows from them.
+    pub key: Option<&'a LedgerKeys>,
     /// Checkpoints of this ledger that were seen elsewhere, under a signature that the caller checked: by agents, in
     /// receipts, at witnesses. Only they tell an older copy of the whole directory from the ledger.
     pub seen: &'a [Seen],
@@ -169,7 +171,7 @@ fn take_inventory(
                 .push(tile.width);
             continue;
         }
-        if path == VERIFIER_KEY || path == checkpoint_path() {
+        if [VERIFIER_KEY, KEY_HISTORY].contains(&path.as_str()) || path == checkpoint_path() {
             continue;
         }
         if path == "lock" {
@@ -207,19 +209,44 @@ fn take_inventory(
     inventory
 }
 
-/// The key to check signatures with: the one trusted, else the one beside the log, if it can be read.
-pub(crate) fn key_of(storage: &dyn Storage, options: &Options<'_>) -> Option<VerifierKey> {
-    options.key.cloned().or_else(|| {
-        let found = read(storage, VERIFIER_KEY, NOTE_BYTES_MAX as u64).ok()?;
-        VerifierKey::parse(std::str::from_utf8(&found).ok()?.trim_end()).ok()
-    })
+/// The keys to check signatures with: those trusted, else the first one beside the log, if it can be read; and what
+/// the history beside the log adds to them.
+#[must_use]
+pub fn key_of(storage: &dyn Storage, options: &Options<'_>) -> Option<LedgerKeys> {
+    check_key(storage, options.key, &mut Report::default())
 }
 
-fn check_key(
+fn check_key(storage: &dyn Storage, trusted: Option<&LedgerKeys>, report: &mut Report) -> Option<LedgerKeys> {
+    let first = check_first(storage, trusted, report)?;
+    let missing = |what| Fault::of(KEY_HISTORY, Cause::Missing, what);
+    match storage.read(KEY_HISTORY, LEDGER_KEYS_BYTES_MAX as u64) {
+        Ok(None) if first.offline().is_none() => {}
+        Ok(None) => report.fault(missing("is missing, though a history was given to trust")),
+        Ok(Some(bytes)) => match first.learn(&bytes) {
+            Ok(Some(keys)) => return Some(keys),
+            Ok(None) if bytes.len() < first.encode().len() => {
+                report.fault(missing("ends before the history given to trust does"));
+            }
+            Ok(None) => {}
+            Err(fault) => {
+                let rot = keys::is_rot(&fault);
+                let cause = if rot { Cause::Rot } else { Cause::Forgery };
+                report.fault(Fault::of(KEY_HISTORY, cause, fault.to_string()));
+            }
+        },
+        Err(error @ StorageError::TooLong { .. }) => {
+            report.fault(Fault::of(KEY_HISTORY, Cause::Rot, error.to_string()));
+        }
+        Err(error) => report.fault(Fault::of(KEY_HISTORY, Cause::Unreadable, error.to_string())),
+    }
+    Some(first)
+}
+
+fn check_first(
     storage: &dyn Storage,
-    trusted: Option<&VerifierKey>,
+    trusted: Option<&LedgerKeys>,
     report: &mut Report,
-) -> Option<VerifierKey> {
+) -> Option<LedgerKeys> {
     let found = match read(storage, VERIFIER_KEY, NOTE_BYTES_MAX as u64) {
         Ok(bytes) => bytes,
         Err(fault) => {
@@ -234,11 +261,12 @@ fn check_key(
         .and_then(|line| VerifierKey::parse(line).map_err(|error| error.to_string()));
     match (parsed, trusted) {
         (Err(why), _) => report.fault(Fault::of(VERIFIER_KEY, Cause::Rot, why)),
-        (Ok(found), Some(trusted)) if found != *trusted => {
-            let what = format!("holds {found}, the key to trust is {trusted}");
+        (Ok(found), Some(trusted)) if found != *trusted.first() => {
+            let what = format!("holds {found}, the key to trust is {}", trusted.first());
             report.fault(Fault::of(VERIFIER_KEY, Cause::Forgery, what));
         }
-        (Ok(found), _) => return Some(found),
+        (Ok(found), None) => return Some(found.into()),
+        (Ok(_), Some(_)) => {}
     }
     trusted.cloned()
 }
@@ -252,7 +280,7 @@ pub(crate) struct Head {
     claimed: Option<Checkpoint>,
 }
 
-fn check_checkpoint(storage: &dyn Storage, key: Option<&VerifierKey>, report: &mut Report) -> Head {
+fn check_checkpoint(storage: &dyn Storage, key: Option<&LedgerKeys>, report: &mut Report) -> Head {
     let path = checkpoint_path();
     let note = match read(storage, &path, NOTE_BYTES_MAX as u64) {
         Ok(note) => note,
@@ -272,7 +300,7 @@ fn check_checkpoint(storage: &dyn Storage, key: Option<&VerifierKey>, report: &m
             claimed: claimed(),
         };
     };
-    match checkpoint::open(&note, key) {
+    match key.open_checkpoint(&note) {
         Ok(verified) => Head {
             verified: Some(verified),
             claimed: None,

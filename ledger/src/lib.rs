@@ -12,6 +12,7 @@ pub mod fsck;
 pub mod group;
 pub mod index;
 pub mod kept;
+pub mod keys;
 pub mod prune;
 pub mod reader;
 pub mod recovery;

@@ -180,7 +180,7 @@ pub fn statements_from(reader: &Reader, from: StatementNumber) -> Result<Vec<Ver
         };
         if record.leaf.0 < size {
             let statement = UnverifiedStatement::parse(&reader.header(record.leaf)?)?;
-            found.push(VerifiedStatement::alone(statement, reader.verifier())?);
+            found.push(VerifiedStatement::at_leaf(statement, record.leaf, reader.keys())?);
         }
     }
     Ok(found)

@@ -12,11 +12,11 @@ use std::{
 use common::{
     checkpoint::Checkpoint,
     ids::{Hash, HostId, LeafIndex, Sequence, StatementNumber},
+    ledger_keys::LedgerKeys,
     merkle::{
         ProofError, consistency_proof_from, inclusion_proof_from, leaf_hash, multi_proof_from, root_from,
         verify_consistency, verify_inclusion,
     },
-    note::VerifierKey,
     receipt::Receipt,
     tile::{Kind, TILE_WIDTH, TilePath},
 };
@@ -127,7 +127,7 @@ const REBUILDS_MAX: u32 = 3;
 /// What writer and readers share.
 pub(crate) struct Shared {
     pub(crate) storage: Arc<dyn Storage>,
-    pub(crate) verifier: VerifierKey,
+    pub(crate) keys: LedgerKeys,
     pub(crate) tiles: TileStore,
     pub(crate) published: RwLock<Published>,
     pub(crate) index: RwLock<Index>,
@@ -139,7 +139,7 @@ impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared")
             .field("storage", &self.storage)
-            .field("verifier", &self.verifier)
+            .field("keys", &self.keys.first())
             .finish_non_exhaustive()
     }
 }
@@ -185,10 +185,10 @@ impl Reader {
         Self { shared }
     }
 
-    /// The key that checkpoints verify with.
+    /// The ledger's keys, and which of them counts where.
     #[must_use]
-    pub fn verifier(&self) -> &VerifierKey {
-        &self.shared.verifier
+    pub fn keys(&self) -> &LedgerKeys {
+        &self.shared.keys
     }
 
     /// The latest checkpoint.

@@ -13,11 +13,12 @@ use std::{
 };
 
 use common::{
-    checkpoint::{self, Checkpoint, CheckpointError},
+    checkpoint::{Checkpoint, CheckpointError},
     ids::{Hash, LeafIndex},
+    ledger_keys::{HistoryFault, LedgerTrust},
     limits::NOTE_BYTES_MAX,
     merkle::empty_root,
-    note::{SignerKey, VerifierKey},
+    note::SignerKey,
 };
 
 use self::{load::load, read::resume};
@@ -29,14 +30,12 @@ use crate::{
     frontier::Frontier,
     group::{GROUPS, GroupFault, group_path},
     index::{Describe, Index, IndexNews, Tell},
+    keys,
     reader::{Published, Reader, Shared, checkpoint_path},
-    storage::{NewObject, Storage, StorageError},
+    storage::{Storage, StorageError},
     tiles::TileStore,
     writer::{Ledger, PublishError},
 };
-
-/// Object that holds the verifier key, beside the log.
-pub const VERIFIER_KEY: &str = "ledger.vkey";
 
 /// What opening found and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +64,17 @@ pub enum OpenError {
         /// Our verifier key.
         given: String,
     },
+    /// Another key signs for this ledger now. Operator: give that key.
+    #[error("ledger.keys says that {in_force} signs, the key given is {given}")]
+    NotInForce {
+        /// The key in force.
+        in_force: String,
+        /// Our verifier key.
+        given: String,
+    },
+    /// The history of keys does not stand. Disk or tampering.
+    #[error("ledger.keys: {0}")]
+    Keys(#[from] HistoryFault),
     /// There is data but no verifier key beside it: deleted.
     #[error("ledger.vkey is missing though the ledger has data")]
     NoKey,
@@ -172,7 +182,8 @@ impl Ledger {
         directory: &Path,
         tell: Tell,
     ) -> Result<Opened, OpenError> {
-        let opened = Index::open(directory, &signer.verifier().to_string());
+        let first = keys::first_key(storage.as_ref(), signer.verifier())?;
+        let opened = Index::open(directory, &first.to_string());
         let (index, damaged) =
             opened.map_err(|error| OpenError::Index(format!("{}: {error}", directory.display())))?;
         // A ledger that is new has nothing to index, and nothing to say about it.
@@ -190,13 +201,12 @@ impl Ledger {
         mut index: Index,
         tell: Tell,
     ) -> Result<Opened, OpenError> {
-        let verifier = signer.verifier().clone();
         let note = storage.read(&checkpoint_path(), NOTE_BYTES_MAX as u64)?;
         let new = note.is_none() && storage.list(GROUPS)?.is_empty();
-        check_key(storage.as_ref(), &verifier, new)?;
+        let keys = keys::of_writer(storage.as_ref(), signer.verifier(), new)?;
         let found = note
             .map(|note| {
-                checkpoint::open(&note, &verifier).map(|checkpoint| Published {
+                keys.open_checkpoint(&note).map(|checkpoint| Published {
                     checkpoint,
                     note: note.into(),
                 })
@@ -219,11 +229,11 @@ impl Ledger {
                 signed,
             });
         }
-        let standing = found.clone().unwrap_or_else(|| unsigned_genesis(&verifier));
+        let standing = found.clone().unwrap_or_else(|| unsigned_genesis(keys.origin()));
         let leaves = index.leaves();
         let shared = Shared {
             storage,
-            verifier,
+            keys,
             tiles,
             published: RwLock::new(standing),
             index: RwLock::new(index),
@@ -287,33 +297,26 @@ fn settled(outcome: Result<Published, PublishError>) -> Result<bool, OpenError> 
 impl Reader {
     /// Looks at the ledger in `storage` as its checkpoint has it, while a writer may be at work: nothing is
     /// changed, and what comes later is not seen. The index is made in memory, 64 bytes a leaf, so this takes as
-    /// long as reading the heads of all groups. The key beside the ledger is believed; whoever is handed what is
+    /// long as reading the heads of all groups. The keys beside the ledger are believed; whoever is handed what is
     /// read must check it with a key of their own.
     ///
     /// # Errors
     /// [`OpenError`].
     pub fn open(storage: Arc<dyn Storage>, describe: Describe) -> Result<Self, OpenError> {
-        let key = storage
-            .read(VERIFIER_KEY, NOTE_BYTES_MAX as u64)?
-            .ok_or(OpenError::NoKey)?;
-        let text = String::from_utf8_lossy(&key);
-        let verifier = VerifierKey::parse(text.trim_end()).map_err(|error| OpenError::Resource {
-            path: VERIFIER_KEY.into(),
-            why: error.to_string(),
-        })?;
+        let keys = keys::of_reader(storage.as_ref())?;
         let note = storage.read(&checkpoint_path(), NOTE_BYTES_MAX as u64)?;
         let note = note.ok_or_else(|| OpenError::Resource {
             path: checkpoint_path(),
             why: "it is missing: nothing was published yet".into(),
         })?;
-        let checkpoint = checkpoint::open(&note, &verifier)?;
+        let checkpoint = keys.open_checkpoint(&note)?;
         let mut index = Index::in_memory();
         let tell: Tell = Box::new(|_| ());
         rebuild(storage.as_ref(), describe, checkpoint.size, &mut index, &tell).map_err(OpenError::Index)?;
         Ok(Self::new(Arc::new(Shared {
             tiles: TileStore::new(Arc::clone(&storage)),
             storage,
-            verifier,
+            keys,
             published: RwLock::new(Published {
                 checkpoint,
                 note: note.into(),
@@ -325,28 +328,10 @@ impl Reader {
     }
 }
 
-/// Compares the verifier key beside the log with ours, or puts it there if the ledger is `new`.
-fn check_key(storage: &dyn Storage, verifier: &VerifierKey, new: bool) -> Result<(), OpenError> {
-    let given = format!("{verifier}\n");
-    match storage.read(VERIFIER_KEY, NOTE_BYTES_MAX as u64)? {
-        // As with groups: a process may have died between naming and syncing it.
-        Some(found) if found == given.as_bytes() => Ok(storage.settle(VERIFIER_KEY)?),
-        Some(found) => Err(OpenError::OtherKey {
-            found: String::from_utf8_lossy(&found).trim_end().to_owned(),
-            given: given.trim_end().to_owned(),
-        }),
-        None if new => Ok(storage.create(&[NewObject {
-            path: VERIFIER_KEY,
-            parts: &[given.as_bytes()],
-        }])?),
-        None => Err(OpenError::NoKey),
-    }
-}
-
 /// What stands before the first checkpoint is signed.
-fn unsigned_genesis(verifier: &VerifierKey) -> Published {
+fn unsigned_genesis(origin: &str) -> Published {
     let checkpoint = Checkpoint {
-        origin: verifier.name().to_owned(),
+        origin: origin.to_owned(),
         size: 0,
         root: empty_root(),
         extensions: Vec::new(),

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use common::{
-    checkpoint::{self, CheckpointError},
+    checkpoint::CheckpointError,
+    ledger_keys::LedgerTrust,
     merkle::{consistency_proof_from, root_from},
-    note::VerifierKey,
     split::{ProvenSplit, SplitFault, SplitProof},
 };
 
@@ -31,7 +31,7 @@ pub enum Compared {
 /// Why nothing can be said of them.
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
-    /// One of them is not signed by this key, or is none.
+    /// One of them is not signed by a key that counts, or is none.
     #[error("{which} holds no checkpoint of this ledger: {cause}")]
     Checkpoint {
         /// The first or the second.
@@ -62,16 +62,19 @@ pub enum CompareError {
     Own(SplitFault),
 }
 
-/// Compares the notes `a` and `b` under `key`; `ledger` holds the tiles of the larger one, needed where sizes
+/// Compares the notes `a` and `b` under `trust`; `ledger` holds the tiles of the larger one, needed where sizes
 /// differ.
 pub fn compare(
     a: &[u8],
     b: &[u8],
-    key: &VerifierKey,
+    trust: &impl LedgerTrust,
     ledger: Option<Arc<dyn Storage>>,
 ) -> Result<Compared, CompareError> {
-    let open =
-        |note, which| checkpoint::open(note, key).map_err(|cause| CompareError::Checkpoint { which, cause });
+    let open = |note, which| {
+        trust
+            .open_checkpoint(note)
+            .map_err(|cause| CompareError::Checkpoint { which, cause })
+    };
     let (first, second) = (open(a, "the first file")?, open(b, "the second file")?);
     let ((small, smaller), (large, larger)) = if first.size <= second.size {
         ((a, first), (b, second))
@@ -106,6 +109,6 @@ pub fn compare(
         proof,
     };
     // Nobody is accused by a proof that was not checked.
-    let proven = found.check(key).map_err(CompareError::Own)?;
+    let proven = found.check(trust).map_err(CompareError::Own)?;
     Ok(Compared::Split(Box::new((found, proven))))
 }

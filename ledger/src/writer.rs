@@ -12,8 +12,9 @@
 use std::sync::{Arc, PoisonError};
 
 use common::{
-    checkpoint::{self, Checkpoint, CheckpointError},
+    checkpoint::{Checkpoint, CheckpointError},
     ids::LeafIndex,
+    ledger_keys::LedgerTrust,
     note::SignerKey,
     tile::EntryTooLong,
 };
@@ -162,7 +163,7 @@ impl Ledger {
         let mut note = head.note.to_vec();
         note.extend_from_slice(cosignatures.as_bytes());
         // Read back before it is written: lines that break the note would lock everybody out.
-        match checkpoint::open(&note, &self.shared.verifier) {
+        match self.shared.keys.open_checkpoint(&note) {
             Ok(read) if read == head.checkpoint => {}
             Ok(_) => {
                 return Err(PublishError::Fatal(
@@ -244,7 +245,7 @@ impl Ledger {
     /// The signed head of `edge`.
     fn sign(&mut self, edge: &Frontier) -> Result<Published, PublishError> {
         let checkpoint = Checkpoint {
-            origin: self.shared.verifier.name().to_owned(),
+            origin: self.shared.keys.origin().to_owned(),
             size: edge.size(),
             root: edge.root(),
             extensions: Vec::new(),

@@ -121,7 +121,7 @@ fn start(folder: &Path) -> Outcome {
         if found.leaf != LeafIndex(leaf) || body.len() != BODY_BYTES {
             return Err("another batch was found".into());
         }
-        receipt.verify(&header, reader.verifier())?;
+        receipt.verify(&header, reader.keys())?;
     }
     println!("proofs {PROOFS}");
     println!(

@@ -104,7 +104,7 @@ fn nine_tenths_of_a_large_ledger_go_and_everything_still_verifies() {
     let found = audit::run(
         &storage,
         &Options {
-            key: Some(signer.verifier()),
+            key: Some(&signer.verifier().clone().into()),
             ..Options::default()
         },
     );

@@ -145,35 +145,141 @@ class Key:
         if self.id.hex() != identity:
             raise ValueError(f"the id of {text!r} does not fit")
 
-def parse_note(data):
+def parse_note(data, reason="checkpoint"):
     """The text and its signature lines: (name, key id, signature)."""
-    need(len(data) <= 65_536, "checkpoint", "the note is too long")
-    note = text_of(data, "checkpoint")
-    need(not any(ord(c) < 32 and c != "\n" for c in note), "checkpoint", "the note holds control characters")
+    need(len(data) <= 65_536, reason, "the note is too long")
+    note = text_of(data, reason)
+    need(not any(ord(c) < 32 and c != "\n" for c in note), reason, "the note holds control characters")
     text, blank, lines = note.rpartition("\n\n")
-    need(blank and lines.endswith("\n"), "checkpoint", "the note has no signatures")
-    need(lines.count("\n") <= 64, "checkpoint", "the note has too many signatures")
+    need(blank and lines.endswith("\n"), reason, "the note has no signatures")
+    need(lines.count("\n") <= 64, reason, "the note has too many signatures")
     found = []
     for line in lines[:-1].split("\n"):
         dash, name, encoded = (line.split(" ", 2) + ["", ""])[:3]
         blob = unbase64(encoded)
         good = dash == "\u2014" and valid_name(name) and blob is not None and len(blob) > 4
-        need(good, "checkpoint", "a signature line is malformed")
+        need(good, reason, "a signature line is malformed")
         found.append((name, blob[:4], blob[4:]))
     return text + "\n", found
 
-def check_checkpoint(data, key):
+def decimal(text, reason, bits=64):
+    plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0") and int(text) < 2**bits
+    need(plain, reason, f"{text!r} is no number")
+    return int(text)
+
+def hash_of(text, reason):
+    data = unbase64(text)
+    need(data is not None and len(data) == 32, reason, "a hash is malformed")
+    return data
+
+# --- The ledger's keys ---
+class Record:
+    """One record of a key history, its signatures not checked (ledger-keys.md)."""
+    ROWS = {"genesis": "key offline", "rotate": "previous ends key after root", "revoke": "previous ends key after root reason"}
+
+    def __init__(self, data, reason):
+        need(len(data) <= 4096, reason, "a record is too long")
+        self.data = data
+        self.text, self.lines = parse_note(data, reason)
+        first, *rows = self.text[:-1].split("\n")
+        need(first == "hostledger/ledger-keys/v1" and rows, reason, "no record of a key history")
+        self.kind, _, number = rows[0].partition(" ")
+        labels = self.ROWS.get(self.kind, "").split()
+        good = labels and len(rows) == 1 + len(labels) and (self.kind != "genesis" or rows[0] == "genesis")
+        need(good and all(r.startswith(label + " ") for label, r in zip(labels, rows[1:])), reason, "unknown lines")
+        said = {label: row[len(label) + 1:] for label, row in zip(labels, rows[1:])}
+        try:
+            self.key, self.other = Key(said["key"], 1), Key(said.get("offline") or said["ends"], 1)
+        except ValueError:
+            raise Refused(reason, "a key in a record is malformed") from None
+        if self.kind != "genesis":
+            self.number, self.after = decimal(number, reason, 32), decimal(said["after"], reason)
+            self.previous, self.root = hash_of(said["previous"], reason), hash_of(said["root"], reason)
+            need(0 < len(said.get("reason", "-").encode()) <= 512, reason, "a reason is empty or too long")
+
+    def check(self, signers):
+        for key in signers:
+            blobs = [blob for name, identity, blob in self.lines if (name, identity) == (key.name, key.id)]
+            good = blobs and signed(key.public, self.text.encode(), blobs[0])
+            need(good, "keys", f"key {key.id.hex()} has not signed a record of the key history")
+        named = [(key.name, key.id) for key in signers]
+        need(named == [line[:2] for line in self.lines], "keys", "signatures out of order, or one too many")
+
+class LedgerKeys:
+    """A ledger's keys as far as they are proven: a bare key, or what a history says (ledger-keys.md)."""
+    def __init__(self, first):
+        self.first = self.in_force = first
+        self.records, self.changes = [], []
+
+    @classmethod
+    def given(cls, data):
+        need(len(data) <= 266_240, "keys", "the key history is too long")
+        text, records = text_of(data, "keys"), []
+        while text:
+            end = text.find("\n\n") + 2
+            need(end > 1 and len(records) <= 64, "keys", "the key history is cut short or too long")
+            while text.startswith("\u2014 ", end):
+                need("\n" in text[end:], "keys", "the key history is cut short")
+                end = text.index("\n", end) + 1
+            records.append(Record(text[:end].encode(), "keys"))
+            text = text[end:]
+        need(records and records[0].kind == "genesis", "keys", "the key history has no beginning")
+        first, offline = records[0].key, records[0].other
+        need(first.name != offline.name, "keys", "the offline key bears the ledger's name")
+        records[0].check([first, offline])
+        keys, known = cls(first), {first.id, offline.id}
+        keys.records = [record.data for record in records]
+        for number, record in enumerate(records[1:], 1):
+            follows = record.kind != "genesis" and record.number == number and record.other.text == keys.in_force.text
+            need(follows, "keys", f"record {number} of the key history is out of place")
+            due = record.previous == sha256(keys.records[number - 1])
+            later = not keys.changes or keys.changes[-1][0] < record.after
+            fresh = record.key.name == first.name and record.key.id not in known
+            need(due and later and fresh, "keys", f"record {number} of the key history does not follow")
+            record.check(([record.other] if record.kind == "rotate" else []) + [record.key, offline])
+            keys.changes.append((record.after, record.root, record.other))
+            keys.in_force = record.key
+            known.add(record.key.id)
+        return keys
+
+    def learn(self, data):
+        """What is known together with another history, which must not contradict it."""
+        other = LedgerKeys.given(data)
+        need(other.first.text == self.first.text, "keys", "the key history begins with another key")
+        need(all(a == b for a, b in zip(self.records, other.records)), "keys", "two key histories were signed")
+        return other if len(other.records) > len(self.records) else self
+
+    def at(self, size):
+        """The key that signs checkpoints of so many leaves."""
+        return next((ended for after, _, ended in self.changes if size <= after), self.in_force)
+
+def read_trust(path):
+    """A file with a verifier key, or with a history of keys."""
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        if data.startswith(b"hostledger/ledger-keys/"):
+            return LedgerKeys.given(data)
+        return LedgerKeys(Key(data.decode().strip(), 1))
+    except (Refused, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from None
+
+def check_checkpoint(data, keys):
     text, lines = parse_note(data)
+    claimed = (text.split("\n") + [""])[1]
+    key = keys.at(decimal(claimed, "checkpoint")) if keys.changes else keys.in_force
     known = [blob for name, identity, blob in lines if (name, identity) == (key.name, key.id)]
     need(known, "checkpoint", "the ledger's key did not sign the checkpoint")
     need(all(signed(key.public, text.encode(), blob) for blob in known), "checkpoint", "the signature does not fit")
     body = text[:-1].split("\n")
     need(len(body) >= 3 and all(body), "checkpoint", "a line is missing or empty")
     origin, size, root = body[0], body[1], unbase64(body[2])
-    plain = size.isascii() and size.isdigit() and (size == "0" or size[0] != "0") and int(size) < 2**64
-    need(plain and root is not None and len(root) == 32, "checkpoint", "size or root is malformed")
+    size = decimal(size, "checkpoint")
+    need(root is not None and len(root) == 32, "checkpoint", "the root is malformed")
     need(origin == key.name, "checkpoint", "the checkpoint is of another ledger")
-    return origin, int(size), root
+    recorded = [known for after, known, _ in keys.changes if after == size]
+    need(recorded in ([], [root]), "checkpoint", "the key history records another root")
+    return origin, size, root
 
 def check_witnesses(data, witnesses, quorum):
     text, lines = parse_note(data)
@@ -262,7 +368,7 @@ def envelope(event):
     return {"kind": kind, "version": version, "key": event[20:20 + length].hex(), "boot_ns": boot_ns, "wall_ns": wall_ns}
 
 # --- Statements ---
-def check_statement(data, key):
+def check_statement(data, leaf, keys):
     reader = Reader(data, "statement")
     need(len(data) <= 65_535 and reader.take(4) == b"HLST" and reader.number(2) == 1, "statement", "none of format 1")
     kind, number, at_ns = reader.number(2), reader.number(8), reader.number(8)
@@ -272,13 +378,16 @@ def check_statement(data, key):
     signature = reader.take(64)
     reader.end()
     check_payload(kind, payload)
-    good = signer == key.public and signed(signer, b"hostledger/statement/v1\n" + data[:-64], signature)
+    good = signer == keys.at(leaf + 1).public and signed(signer, b"hostledger/statement/v1\n" + data[:-64], signature)
     need(good, "statement", f"statement {number} is not signed by the ledger's key")
     return kind, number, at_ns
 
 def check_payload(kind, payload):
     if kind in (8, 10, 11):
         return check_retention(kind, payload)
+    if kind == 9:
+        need(Record(payload.data, "statement").kind != "genesis", "statement", "it changes no key")
+        return None
     if not 1 <= kind <= 7:
         return None
     host, last = payload.take(32), lambda: payload.take(40 * payload.number(1, 1))
@@ -331,9 +440,13 @@ class Bundle:
         need(len(data) <= 1 << 30, "malformed", "the file is too long")
         need(len(data) >= 32 and sha256(data[:-32]) == data[-32:], "digest", "the file was altered or cut")
         self.reader = reader = Reader(data[:-32], "malformed")
-        need(reader.take(8) == b"HLBUNDLE" and reader.number(2) == 1, "malformed", "no bundle of format 1")
+        need(reader.take(8) == b"HLBUNDLE", "malformed", "no bundle")
+        version = reader.number(2, 2)
+        need(version, "malformed", "no bundle of format 1 or 2")
         reader.number(2, 0)
         self.vkey = text_of(reader.bytes(2, 512), "malformed")
+        self.keys = reader.bytes(4, 266_240) if version == 2 else b""
+        need(self.keys or version == 1, "malformed", "an empty key history")
         self.checkpoint = reader.bytes(4, 65_536)
         self.since = self.entity = self.named = None
         self.selection()
@@ -462,17 +575,18 @@ def lost_events(headers):
             counted[sensor] = lost
     return [{"sensor": sensor, "lost": lost} for sensor, lost in sorted(total.items()) if lost]
 
-def verify(data, key, witnesses=(), quorum=0):
+def verify(data, keys, witnesses=(), quorum=0):
     """The report on a bundle; Refused where it proves nothing."""
     bundle = Bundle(data)
-    need(bundle.vkey == key.text, "checkpoint", "the bundle is of another ledger")
-    origin, size, root = check_checkpoint(bundle.checkpoint, key)
+    need(bundle.vkey == keys.first.text, "checkpoint", "the bundle is of another ledger")
+    keys = keys.learn(bundle.keys) if bundle.keys else keys
+    origin, size, root = check_checkpoint(bundle.checkpoint, keys)
     cosigned = check_witnesses(bundle.checkpoint, witnesses, quorum) if witnesses else []
     rows, leaves = [], []
     hosts = [check_host(bundle, part, rows, leaves) for part in bundle.hosts]
     statements = []
     for leaf, data in bundle.statements:
-        kind, number, at_ns = check_statement(data, key)
+        kind, number, at_ns = check_statement(data, leaf, keys)
         statements.append({"number": number, "leaf": leaf, "kind": kind, "at_ns": at_ns})
         leaves.append((leaf, leaf_hash(data)))
     leaves.sort(key=lambda leaf: leaf[0])
@@ -487,14 +601,13 @@ def verify(data, key, witnesses=(), quorum=0):
 
 def main():
     parser = argparse.ArgumentParser(description="Verifies Hostledger audit bundles.")
-    parser.add_argument("--vkey", required=True, help="file with the ledger's verifier key")
+    parser.add_argument("--vkey", required=True, help="file with the ledger's verifier key, or with its key history")
     parser.add_argument("--witness", action="append", default=[], help="verifier key of a witness")
     parser.add_argument("--quorum", type=int, help="how many witnesses are enough; all where absent")
     parser.add_argument("bundle", nargs="+", help="file, or - for paths on stdin")
     args = parser.parse_args()
     try:
-        with open(args.vkey, encoding="utf-8") as file:
-            key = Key(file.read().strip(), 1)
+        keys = read_trust(args.vkey)
         witnesses = [Key(text.strip(), 4) for text in args.witness]
     except (OSError, ValueError) as error:
         parser.error(str(error))
@@ -506,7 +619,7 @@ def main():
         with open(path, "rb") as file:
             data = file.read()
         try:
-            report = verify(data, key, witnesses, quorum)
+            report = verify(data, keys, witnesses, quorum)
             code = max(code, 0 if report["complete"] else 3)
         except Refused as refused:
             report = {"verdict": "refused", "reason": refused.reason, "fault": refused.fault}

@@ -12,6 +12,7 @@ use std::{
 
 use common::{
     ids::{Hash, hex},
+    ledger_keys::{LedgerKeys, UnverifiedHistory},
     note::VerifierKey,
     session::{FrameDecoder, Message, Receipts},
     split::SplitProof,
@@ -40,19 +41,23 @@ pub(super) fn keep(layout: &Layout, fault: &str, remembered: &[u8], offending: &
         let text = format!("{} holds {ITEMS_MAX} items: move them away", dir.display());
         return Err(io::Error::other(text));
     }
+    let of_keys = UnverifiedHistory::begins(offending) || UnverifiedHistory::begins(remembered);
     let receipts = receipts_in(offending);
     let offered = receipts.as_ref().map(|receipts| receipts.checkpoint.as_slice());
     let proof = receipts.as_ref().and_then(|receipts| {
-        let key = fs::read_to_string(layout.ledger_key()).ok()?;
-        let key = VerifierKey::parse(key.trim()).ok()?;
-        SplitProof::from_consistency(remembered, &receipts.checkpoint, &receipts.consistency, &key)
+        let keys = keys_of(layout)?;
+        SplitProof::from_consistency(remembered, &receipts.checkpoint, &receipts.consistency, &keys)
     });
     let proof = proof.map(|proof| proof.encode());
     let files = [
         (
             "remembered",
             Some(remembered),
-            "the checkpoint this agent remembered",
+            if of_keys {
+                "the history of the ledger's keys that this agent held"
+            } else {
+                "the checkpoint this agent remembered"
+            },
         ),
         ("offered", offered, "the checkpoint that the collector sent"),
         (
@@ -63,7 +68,11 @@ pub(super) fn keep(layout: &Layout, fault: &str, remembered: &[u8], offending: &
         (
             "message",
             Some(offending),
-            "the whole message that the collector sent",
+            if of_keys {
+                "the history of keys that the collector sent"
+            } else {
+                "the whole message that the collector sent"
+            },
         ),
     ];
     let mut text = format!("hostledger agent evidence, format 1\n{fault}\n\n");
@@ -97,6 +106,17 @@ fn items(dir: &Path) -> io::Result<usize> {
         );
     }
     Ok(found)
+}
+
+/// What this agent knows of the ledger's keys, for making a proof of what it refused.
+fn keys_of(layout: &Layout) -> Option<LedgerKeys> {
+    let key = fs::read_to_string(layout.ledger_key()).ok()?;
+    let mut keys = LedgerKeys::from(VerifierKey::parse(key.trim()).ok()?);
+    for path in [layout.ledger_keys(), layout.learnt_keys()] {
+        let learnt = fs::read(path).ok().and_then(|history| keys.learn(&history).ok()?);
+        keys = learnt.unwrap_or(keys);
+    }
+    Some(keys)
 }
 
 fn receipts_in(message: &[u8]) -> Option<Receipts> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::{
-    note::VerifierKey,
+    ledger_keys::LedgerTrust,
     witness::{POLICY_BYTES_MAX, Policy, PolicyError, Quorum},
 };
 use serde::{Deserialize, Serialize};
@@ -45,11 +45,11 @@ pub enum PolicyFault {
     },
 }
 
-/// Reads the policy at `path`, to be applied to the ledger of `key`.
+/// Reads the policy at `path`, to be applied to the ledger of `trust`.
 ///
 /// # Errors
 /// [`PolicyFault`].
-pub fn read_policy(path: &Path, key: &VerifierKey) -> Result<Policy, PolicyFault> {
+pub fn read_policy(path: &Path, trust: &impl LedgerTrust) -> Result<Policy, PolicyFault> {
     let path = path.to_owned();
     let mut bytes = Vec::new();
     let read = File::open(&path).and_then(|file| {
@@ -63,10 +63,10 @@ pub fn read_policy(path: &Path, key: &VerifierKey) -> Result<Policy, PolicyFault
         Ok(policy) => policy,
         Err(cause) => return Err(PolicyFault::Policy { path, cause }),
     };
-    if policy.covers(key) {
+    if policy.covers(trust) {
         Ok(policy)
     } else {
-        let key = key.to_string();
+        let key = trust.keys().in_force().to_string();
         Err(PolicyFault::OtherLedger { path, key })
     }
 }
@@ -162,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    fn key(seed: u8) -> VerifierKey {
+    fn key(seed: u8) -> common::note::VerifierKey {
         let signer = SignerKey::from_seed("ledger.example/one", &[seed; 32]).unwrap();
         signer.verifier().clone()
     }

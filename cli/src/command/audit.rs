@@ -16,7 +16,7 @@ use common::{
 use ledger::{Local, Reader, bundle::ExportError};
 use serde_json::json;
 
-use super::{cosigned, read_file, read_key};
+use super::{cosigned, read_file, read_keys};
 use crate::{
     Exit, Failure, World,
     args::{AuditArgs, AuditCommand, BundleArgs, ExportArgs, Output},
@@ -183,7 +183,7 @@ fn written(bytes: &[u8], report: &Report, file: &Path, world: &mut World<'_>) ->
 }
 
 fn verify(args: &BundleArgs, output: Output, world: &mut World<'_>) -> Result<Exit, Failure> {
-    let key = read_key(&args.vkey)?;
+    let key = read_keys(&args.vkey, args.keys.as_deref())?;
     let policy = cosigned::demanded(&args.witnesses, &key)?;
     let bytes = read_file(&args.file, BUNDLE_BYTES_MAX as u64)?;
     let found = bundle::check(&bytes, &key, policy.as_ref());

@@ -3,7 +3,8 @@
 use std::{fs, path::Path, sync::Arc};
 
 use common::{
-    checkpoint::Checkpoint, note::UnverifiedNote, proof::PROOF_BYTES_MAX, split::checkpoint_at_end,
+    checkpoint::Checkpoint, ledger_keys::LedgerTrust, note::UnverifiedNote, proof::PROOF_BYTES_MAX,
+    split::checkpoint_at_end,
 };
 use ledger::{
     Local,
@@ -12,7 +13,7 @@ use ledger::{
 };
 use serde_json::json;
 
-use super::{read_file, read_key};
+use super::{read_file, read_keys};
 use crate::{
     Exit, Failure, World,
     args::{CompareArgs, Output},
@@ -21,9 +22,9 @@ use crate::{
 
 /// Compares and reports.
 pub(crate) fn run(args: &CompareArgs, output: Output, world: &mut World<'_>) -> Result<Exit, Failure> {
-    let key = read_key(&args.vkey)?;
-    let a = note(&args.first, key.name())?;
-    let b = note(&args.second, key.name())?;
+    let key = read_keys(&args.vkey, args.keys.as_deref())?;
+    let a = note(&args.first, key.origin())?;
+    let b = note(&args.second, key.origin())?;
     // The log itself has the tiles of what it shows.
     let larger = if claimed_size(&a) > claimed_size(&b) {
         &args.first

@@ -5,7 +5,8 @@ use std::path::Path;
 use common::{
     answer::Moment,
     ids::WallNanos,
-    note::{VerifierKey, WitnessKey},
+    ledger_keys::LedgerTrust,
+    note::WitnessKey,
     witness::{POLICY_BYTES_MAX, Policy, PolicyWitness, Quorum},
 };
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use super::read_file;
 use crate::{Failure, World, args::WitnessArgs};
 
 /// What is demanded of checkpoints of the ledger of `key`; `None` where nothing is.
-pub(super) fn demanded(args: &WitnessArgs, key: &VerifierKey) -> Result<Option<Policy>, Failure> {
+pub(super) fn demanded(args: &WitnessArgs, key: &impl LedgerTrust) -> Result<Option<Policy>, Failure> {
     if let Some(path) = &args.witness_policy {
         return from_file(path, key).map(Some);
     }
@@ -38,7 +39,7 @@ pub(super) fn demanded(args: &WitnessArgs, key: &VerifierKey) -> Result<Option<P
         .map_err(|error| usage(error.to_string()))
 }
 
-fn from_file(path: &Path, key: &VerifierKey) -> Result<Policy, Failure> {
+fn from_file(path: &Path, key: &impl LedgerTrust) -> Result<Policy, Failure> {
     let text = read_file(path, POLICY_BYTES_MAX as u64)?;
     let bad = |cause: String| Failure::Config {
         cause: format!("{}: {cause}", path.display()),

@@ -13,19 +13,32 @@ pub(crate) mod verify;
 
 use std::{fs, path::Path};
 
-use common::{limits::NOTE_BYTES_MAX, note::VerifierKey};
+use common::ledger_keys::{LEDGER_KEYS_BYTES_MAX, LedgerKeys, read_trust};
 
 use crate::Failure;
 
-/// Reads a verifier key file: one line, `name+id+base64`.
-fn read_key(path: &Path) -> Result<VerifierKey, Failure> {
-    let text = read_file(path, NOTE_BYTES_MAX as u64)?;
-    let line = String::from_utf8_lossy(&text);
-    VerifierKey::parse(line.trim()).map_err(|error| Failure::Config {
-        cause: format!("{} holds no verifier key: {error}", path.display()),
+/// Reads what to trust: a verifier key file (one line, `name+id+base64`) or a key history; and, where one is given,
+/// the history that leads on from there.
+fn read_keys(path: &Path, history: Option<&Path>) -> Result<LedgerKeys, Failure> {
+    let bytes = read_file(path, LEDGER_KEYS_BYTES_MAX as u64)?;
+    let trusted = read_trust(&bytes).map_err(|error| Failure::Config {
+        cause: format!(
+            "{} holds neither a verifier key nor a key history: {error}",
+            path.display()
+        ),
         remedy: "give the file `ledger.vkey` that lies beside the ledger, or the key its operator published"
             .into(),
-    })
+    })?;
+    let Some(path) = history else {
+        return Ok(trusted);
+    };
+    match trusted.learn(&read_file(path, LEDGER_KEYS_BYTES_MAX as u64)?) {
+        Ok(learnt) => Ok(learnt.unwrap_or(trusted)),
+        Err(fault) => Err(Failure::Config {
+            cause: format!("{}: {fault}", path.display()),
+            remedy: "give the file `ledger.keys` of the ledger whose key you trust".into(),
+        }),
+    }
 }
 
 /// Reads a file that must not be longer than `bytes_max`.

@@ -6,6 +6,7 @@ use common::{
     answer::Moment,
     checkpoint::Checkpoint,
     event::Event,
+    ledger_keys::LedgerKeys,
     proof::{self, EventProof, PROOF_BYTES_MAX, ProvenEvent},
     split::{ProvenSplit, SPLIT_BYTES_MAX, SplitProof, checkpoint_at_end},
     statement::{self, ProvenStatement, STATEMENT_PROOF_BYTES_MAX, Said, StatementProof},
@@ -14,7 +15,7 @@ use serde_json::json;
 
 use super::{
     cosigned::{self, Cosigned},
-    read_file, read_key,
+    read_file, read_keys,
 };
 use crate::{
     Exit, Failure, World,
@@ -37,10 +38,17 @@ pub(crate) fn run(
             Some(ProofCommand::Check {
                 file,
                 vkey,
+                keys,
                 witnesses,
             }),
             _,
-        ) => check(file, vkey, witnesses, output, world),
+        ) => check(
+            file,
+            &read_keys(vkey, keys.as_deref())?,
+            witnesses,
+            output,
+            world,
+        ),
         (None, Some(event)) => fetch(&client()?, event, args.file.as_deref(), world),
         (None, None) => Err(Failure::Usage {
             cause: "no event was named".into(),
@@ -83,12 +91,11 @@ fn fetch(client: &Client, event: &str, file: Option<&Path>, world: &mut World<'_
 
 fn check(
     file: &Path,
-    vkey: &Path,
+    key: &LedgerKeys,
     witnesses: &WitnessArgs,
     output: Output,
     world: &mut World<'_>,
 ) -> Result<Exit, Failure> {
-    let key = read_key(vkey)?;
     let bytes = read_file(
         file,
         PROOF_BYTES_MAX
@@ -96,15 +103,15 @@ fn check(
             .max(SPLIT_BYTES_MAX) as u64,
     )?;
     if SplitProof::begins(&bytes) {
-        return match SplitProof::decode(&bytes).and_then(|proof| proof.check(&key)) {
+        return match SplitProof::decode(&bytes).and_then(|proof| proof.check(key)) {
             Ok(proven) => show_split(&proven, output, world),
             Err(fault) => not_proven(&fault.to_string(), output, world),
         };
     }
-    let policy = cosigned::demanded(witnesses, &key)?;
+    let policy = cosigned::demanded(witnesses, key)?;
     let judged = Cosigned::judge(policy.as_ref(), checkpoint_at_end(&bytes).unwrap_or_default());
     if StatementProof::begins(&bytes) {
-        return match (statement::check(&bytes, &key), judged) {
+        return match (statement::check(&bytes, key), judged) {
             (Err(fault), _) => not_proven(&fault.to_string(), output, world),
             (_, Err(fault)) => not_proven(&fault, output, world),
             (Ok(proven), Ok(cosigned)) => match cosigned.too_few() {
@@ -113,7 +120,7 @@ fn check(
             },
         };
     }
-    let (proven, cosigned) = match (proof::check(&bytes, &key), judged) {
+    let (proven, cosigned) = match (proof::check(&bytes, key), judged) {
         (Err(fault), _) => return not_proven(&fault.to_string(), output, world),
         (_, Err(fault)) => return not_proven(&fault, output, world),
         (Ok(proven), Ok(cosigned)) => (proven, cosigned),

@@ -65,6 +65,9 @@ fn lines(whole: &Whole, wide: bool, world: &mut World<'_>) -> Result<(), Failure
     writeln!(world.out, "leaves    {}", ledger.size)?;
     writeln!(world.out, "root      {}", ledger.root)?;
     writeln!(world.out, "verifier  {}", ledger.verifier_key)?;
+    if let Some(key) = &ledger.key_in_force {
+        writeln!(world.out, "in force  {key}")?;
+    }
     writeln!(world.out)?;
     let heading = [
         "HOST",

@@ -8,9 +8,8 @@ use std::{
 };
 
 use common::{
-    checkpoint,
+    ledger_keys::{LedgerKeys, LedgerTrust},
     limits::NOTE_BYTES_MAX,
-    note::VerifierKey,
     proof::{EventProof, PROOF_BYTES_MAX},
     receipt::Receipt,
     statement::{STATEMENT_PROOF_BYTES_MAX, StatementProof},
@@ -18,15 +17,15 @@ use common::{
 use ledger::{
     Local,
     audit::{self, Audit},
-    fsck::{Fault, Options, Progress, Seen},
-    recovery::VERIFIER_KEY,
+    fsck::{self, Fault, Options, Progress, Seen},
+    keys::VERIFIER_KEY,
     tiles::LOG,
 };
 use serde_json::json;
 
 use super::{
     cosigned::{self, Cosigned},
-    read_file, read_key,
+    read_file, read_keys,
 };
 use crate::{
     Exit, Failure, World,
@@ -35,7 +34,12 @@ use crate::{
 
 /// Checks and reports.
 pub(crate) fn run(args: &VerifyArgs, output: Output, world: &mut World<'_>) -> Result<Exit, Failure> {
-    let key = args.vkey.as_deref().map(read_key).transpose()?;
+    let history = args.keys.as_deref();
+    let key = args
+        .vkey
+        .as_deref()
+        .map(|path| read_keys(path, history))
+        .transpose()?;
     let storage = open(&args.ledger)?;
     let quiet = output == Output::Jsonl;
     let shown = Mutex::new((0_u64, &mut *world.err));
@@ -49,13 +53,19 @@ pub(crate) fn run(args: &VerifyArgs, output: Output, world: &mut World<'_>) -> R
             let _ = writeln!(shown.1, "checked {percent} % of the groups, {megabytes} MB");
         }
     };
-    let seen = seen(args, key.as_ref())?;
+    let trusting = Options {
+        key: key.as_ref(),
+        ..Options::default()
+    };
+    // With what the history beside the ledger adds.
+    let known = fsck::key_of(&storage, &trusting);
+    let seen = seen(args, known.as_ref())?;
     let options = Options {
         key: key.as_ref(),
         seen: &seen,
         progress: Some(&progress),
     };
-    let cosigned = cosigned(args, key.as_ref())?;
+    let cosigned = cosigned(args, known.as_ref())?;
     let found = audit::run(&storage, &options);
     let sound = found.report.is_sound();
     match output {
@@ -72,34 +82,31 @@ pub(crate) fn run(args: &VerifyArgs, output: Output, world: &mut World<'_>) -> R
 
 /// Who cosigned the checkpoint that lies there now, where that is demanded; the inner error is a cosignature that is
 /// false. That the ledger's key signed it is checked with all the rest.
-fn cosigned(args: &VerifyArgs, key: Option<&VerifierKey>) -> Result<Result<Cosigned, String>, Failure> {
+fn cosigned(args: &VerifyArgs, key: Option<&LedgerKeys>) -> Result<Result<Cosigned, String>, Failure> {
     if args.witnesses.is_empty() {
         return Ok(Cosigned::judge(None, &[]));
     }
     let policy = match key {
         Some(key) => cosigned::demanded(&args.witnesses, key)?,
-        None => cosigned::demanded(&args.witnesses, &read_key(&args.ledger.join(VERIFIER_KEY))?)?,
+        None => {
+            let beside = read_keys(&args.ledger.join(VERIFIER_KEY), None)?;
+            cosigned::demanded(&args.witnesses, &beside)?
+        }
     };
     let note = read_file(&args.ledger.join(LOG).join("checkpoint"), NOTE_BYTES_MAX as u64)?;
     Ok(Cosigned::judge(policy.as_ref(), &note))
 }
 
 /// The checkpoints in the files given, each under the signature of the key that the check goes by.
-fn seen(args: &VerifyArgs, key: Option<&VerifierKey>) -> Result<Vec<Seen>, Failure> {
-    if args.seen.is_empty() {
-        return Ok(Vec::new());
-    }
-    let beside = key
-        .is_none()
-        .then(|| read_key(&args.ledger.join(VERIFIER_KEY)))
-        .transpose()?;
-    let Some(key) = key.or(beside.as_ref()) else {
+fn seen(args: &VerifyArgs, key: Option<&LedgerKeys>) -> Result<Vec<Seen>, Failure> {
+    let Some(key) = key else {
+        // No key to judge them by: the report says so of the checkpoint.
         return Ok(Vec::new());
     };
     let open = |path: &PathBuf| {
         let at = path.display().to_string();
         let bytes = read_file(path, PROOF_BYTES_MAX.max(STATEMENT_PROOF_BYTES_MAX) as u64)?;
-        match checkpoint::open(&note_in(bytes), key) {
+        match key.open_checkpoint(&note_in(bytes)) {
             Ok(head) => Ok(Seen { at, head }),
             Err(fault) => Err(Failure::Config {
                 cause: format!("{at} holds no checkpoint of this ledger: {fault}"),

@@ -8,6 +8,7 @@ use super::{Dir, Outcome, now, print, settings::Settings};
 use crate::{
     config::{self, Config},
     files::{self, PUBLIC},
+    keys,
     pki::{self, ServerName},
 };
 
@@ -50,6 +51,7 @@ impl Init {
         names.sort();
         names.dedup();
         pki::init(&layout, &self.origin, &names, now())?;
+        keys::init(&layout)?;
         files::create(
             &layout.config(),
             config::template(&self.settings.0).as_bytes(),
@@ -62,6 +64,7 @@ impl Init {
             "ca": layout.ca_certificate(),
             "ledger": layout.ledger(),
             "verifier_key": vkey.trim(),
+            "offline_key": layout.offline_key(),
             "names": names.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
         print(self.json, &value, || {
@@ -70,6 +73,8 @@ impl Init {
                 "New collector in {dir}\n\
                  ledger verifier key  {}\n\
                  certificate names    {}\n\
+                 offline key          {}\n\
+                 \x20 move it to where no collector runs: it is needed only to replace or revoke the ledger's key\n\
                  next: hostledger-collector enrol --dir {dir} --csr AGENT.csr --out AGENT_DIR\n\
                  then: hostledger-collector run --dir {dir}",
                 vkey.trim(),
@@ -78,6 +83,7 @@ impl Init {
                     .map(ToString::to_string)
                     .collect::<Vec<_>>()
                     .join(" "),
+                layout.offline_key().display(),
             )
         })?;
         Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ mod enrol;
 mod hold;
 mod host;
 mod init;
+mod key;
 mod prune;
 mod run;
 mod settings;
@@ -87,6 +88,8 @@ enum Command {
     Init(init::Init),
     /// Certify an agent's key and register its host.
     Enrol(enrol::Enrol),
+    /// Replace or revoke the key that signs the ledger, on a stopped collector; list its history.
+    Key(key::KeyCommand),
     /// Declare what no host says of itself.
     Host(host::Host),
     /// Serve agents and readers until SIGTERM or SIGINT.
@@ -114,6 +117,7 @@ impl Cli {
         let outcome = match self.command {
             Command::Init(command) => command.run(),
             Command::Enrol(command) => command.run(),
+            Command::Key(command) => command.run(),
             Command::Host(command) => command.run(),
             Command::Run(command) => command.run(),
             Command::Status(command) => command.run(),

@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use common::{checkpoint, ids::StatementNumber};
+use common::{checkpoint, ids::StatementNumber, ledger_keys::LedgerTrust};
 use serde_json::json;
 
 use super::{Dir, Outcome, print};
 use crate::{
     control::{self, Answer, Question},
     cosign::WitnessesFile,
-    files,
+    files, keys,
     layout::Layout,
     registry::{self, Registration},
     retention::Progress,
@@ -61,7 +61,7 @@ impl Status {
             }];
             lines.push(match &head {
                 Some(head) => format!("checkpoint {} size {} root {}", head.origin, head.size, head.root),
-                None => "no checkpoint that verifies under ledger.vkey".to_owned(),
+                None => "no checkpoint that verifies under the ledger's keys".to_owned(),
             });
             if let Some(file) = &witnesses {
                 lines.extend(witness_lines(file));
@@ -99,10 +99,9 @@ fn running(layout: &Layout) -> Option<RunningFile> {
 }
 
 fn head(layout: &Layout) -> Option<checkpoint::Checkpoint> {
-    let key = files::read_text(&layout.ledger_verifier(), FILE_BYTES_MAX).ok()?;
-    let key = common::note::VerifierKey::parse(key.trim()).ok()?;
+    let keys = keys::known(layout).ok()?;
     let note = files::read_text(&layout.checkpoint(), FILE_BYTES_MAX).ok()?;
-    checkpoint::open(note.as_bytes(), &key).ok()
+    keys.open_checkpoint(note.as_bytes()).ok()
 }
 
 /// What retention is at in the running collector, with the legal holds in force.

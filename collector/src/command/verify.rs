@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use common::note::VerifierKey;
+use common::ledger_keys::{LEDGER_KEYS_BYTES_MAX, read_trust};
 use ledger::{
     Local,
     audit::{self, Audit},
@@ -19,8 +19,6 @@ use serde_json::json;
 use super::{Outcome, TAMPERED, print};
 use crate::files;
 
-/// Longest key file read, bytes.
-const KEY_BYTES_MAX: u64 = 4096;
 /// Progress is shown once in so many groups.
 const PROGRESS_EVERY: u64 = 256;
 
@@ -30,7 +28,7 @@ pub(super) struct Verify {
     /// The ledger's directory: `ledger` in a collector's, or a copy of it.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// The verifier key to trust. Without it the one in the directory is believed, so that only damage is
+    /// The verifier key, or the key history, to trust. Without it the one in the directory is believed, so that only damage is
     /// found, not a ledger that was replaced as a whole.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
@@ -48,8 +46,10 @@ impl Verify {
         let key = self
             .key
             .map(|path| {
-                let text = files::read_text(&path, KEY_BYTES_MAX)?;
-                VerifierKey::parse(text.trim()).with_context(|| path.display().to_string())
+                let text = files::read_text(&path, LEDGER_KEYS_BYTES_MAX as u64)?;
+                read_trust(text.as_bytes())
+                    .map_err(anyhow::Error::msg)
+                    .with_context(|| path.display().to_string())
             })
             .transpose()?;
         let shown = AtomicU64::new(0);

@@ -19,7 +19,7 @@ use std::{
 };
 
 use common::{
-    note::VerifierKey,
+    ledger_keys::LedgerKeys,
     witness::{POLICY_BYTES_MAX, Policy, PolicyError, WitnessFault, with_line},
 };
 use ledger::{Published, Reader};
@@ -83,7 +83,7 @@ pub struct Witnesses {
 
 impl Witnesses {
     /// Reads what the configuration names; `None` when it names no policy.
-    pub fn load(layout: &Layout, config: &Config, key: &VerifierKey) -> Result<Option<Self>, WitnessesError> {
+    pub fn load(layout: &Layout, config: &Config, keys: &LedgerKeys) -> Result<Option<Self>, WitnessesError> {
         let Some((file, missing)) = &config.witnesses else {
             return Ok(None);
         };
@@ -93,8 +93,8 @@ impl Witnesses {
             Ok(policy) => policy,
             Err(cause) => return Err(WitnessesError::Policy { path, cause }),
         };
-        if !policy.covers(key) {
-            let key = key.to_string();
+        if !policy.covers(keys) {
+            let key = keys.in_force().to_string();
             return Err(WitnessesError::OtherLedger { path, key });
         }
         for witness in policy.witnesses() {

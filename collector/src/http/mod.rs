@@ -46,6 +46,7 @@ pub fn router(site: Site) -> Router {
     Router::new()
         .route("/checkpoint", get(checkpoint))
         .route("/tile/{*path}", get(tile))
+        .route("/ledger.keys", get(ledger_keys))
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
         .route("/witnesses", get(witnesses))
@@ -83,6 +84,23 @@ async fn checkpoint(State(site): State<Site>) -> Response {
         VOLATILE,
     )
     .await
+}
+
+/// The history of the ledger's keys; nothing where there is none.
+async fn ledger_keys(State(site): State<Site>) -> Response {
+    let history = site.reader.keys().encode();
+    if history.is_empty() {
+        return failure(
+            StatusCode::NOT_FOUND,
+            "this ledger has no history of its keys".to_owned(),
+        );
+    }
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    (
+        [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, VOLATILE)],
+        history,
+    )
+        .into_response()
 }
 
 async fn tile(State(site): State<Site>, Path(path): Path<String>) -> Response {

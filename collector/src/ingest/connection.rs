@@ -105,6 +105,7 @@ fn session_config(context: &Context) -> CollectorConfig {
         },
         idle_ns: nanos(config.idle_timeout),
         nonce_ns: nanos(config.nonce_interval),
+        key_history: context.reader.keys().encode(),
         ..defaults
     }
 }

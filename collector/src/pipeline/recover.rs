@@ -4,28 +4,26 @@
 //! the ledger's own integrate-and-publish before anybody is served, or, where witnesses are to be asked first,
 //! by the pipeline's first step.
 
-use std::{path::PathBuf, sync::Arc, thread, time::Instant};
+use std::{sync::Arc, thread, time::Instant};
 
 use common::{
     batch::VerifiedHeader,
-    ids::{HostId, LeafIndex, Sequence},
-    note::{KeyError, SignerKey},
-    statement::{BadStatement, StatementFault, UnverifiedStatement, VerifiedStatement},
+    ids::{BootNanos, HostId, LeafIndex, Sequence},
+    note::SignerKey,
+    statement::{BadStatement, Said, StatementChain, StatementFault, UnverifiedStatement, VerifiedStatement},
+    text::Text,
 };
 use ledger::{
-    ChainEndError, IndexNews, Ledger, Local, OpenError, PublishError, ReadError, Reader, Recovered, audit,
-    last_header,
+    AppendError, ChainEndError, Entry, IndexNews, Ledger, Local, OpenError, PublishError, ReadError, Reader,
+    Recovered, audit, last_header,
     storage::{OpenLocalError, ProbeError, probe},
 };
 
-use super::RETRY;
+use super::{RETRY, stating::read_clocks};
 use crate::{
-    files::{self, FileError},
+    keys::{self, KeyFilesError},
     layout::Layout,
 };
-
-/// Longest key file read, bytes.
-const KEY_BYTES_MAX: u64 = 4096;
 
 /// A ledger ready to be continued.
 pub struct Recovery {
@@ -49,17 +47,9 @@ pub struct Recovery {
 /// Why the collector cannot start from what lies on disk.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
-    /// The signing key's file.
+    /// The files of the signing key.
     #[error(transparent)]
-    File(#[from] FileError),
-    /// The signing key.
-    #[error("{}: {cause}", path.display())]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        cause: KeyError,
-    },
+    Keys(#[from] KeyFilesError),
     /// The ledger's directory.
     #[error(transparent)]
     Local(#[from] OpenLocalError),
@@ -69,6 +59,9 @@ pub enum RecoverError {
     /// The ledger.
     #[error("ledger cannot be recovered: {0}")]
     Open(#[from] OpenError),
+    /// A change of key could not be stated.
+    #[error("the change of the ledger's key cannot be stated: {0}")]
+    Append(#[from] AppendError),
     /// What was durable could not be published.
     #[error("ledger cannot be published: {0}")]
     Publish(#[from] PublishError),
@@ -99,10 +92,9 @@ fn report(news: IndexNews) {
 /// With `ask_witnesses`, what no checkpoint covers is left to the pipeline, which asks them first.
 pub fn recover(layout: &Layout, ask_witnesses: bool) -> Result<Recovery, RecoverError> {
     let epoch = Instant::now();
-    let path = layout.ledger_key();
-    let text = files::read_text(&path, KEY_BYTES_MAX)?;
-    let signer = SignerKey::parse(text.trim()).map_err(|cause| RecoverError::Key { path, cause })?;
     let storage = Local::open_writer(&layout.ledger())?;
+    // Under the ledger's lock: a change of key that was interrupted is finished or undone here.
+    let signer = keys::settle(layout)?;
     match probe(&storage) {
         Err(ProbeError::NoSpace(error)) => {
             tracing::warn!(%error, "the disk is full: what it promises was not tried")
@@ -116,17 +108,20 @@ pub fn recover(layout: &Layout, ask_witnesses: bool) -> Result<Recovery, Recover
         Ledger::open_indexed
     };
     let (mut ledger, mut found) = open(storage, signer.clone(), audit::describe, &index, Box::new(report))?;
-    while !found.published && !ask_witnesses {
-        match ledger.integrate_and_publish() {
-            Ok(_) => found.published = true,
-            Err(PublishError::NoSpace(error)) => {
-                tracing::error!(%error, "what is durable cannot be published yet: make room");
-                thread::sleep(RETRY);
-            }
-            Err(fatal) => return Err(fatal.into()),
-        }
+    if !found.published && !ask_witnesses {
+        found.published = publish(&mut ledger)?;
     }
     let reader = ledger.reader();
+    let last_statement = last_statement(&reader)?;
+    let last_statement = match state_key_change(&mut ledger, &signer, last_statement.as_ref())? {
+        Some(stated) => {
+            if !ask_witnesses {
+                found.published = publish(&mut ledger)?;
+            }
+            Some(stated)
+        }
+        None => last_statement,
+    };
     let unpublished = (reader.published().checkpoint.size..reader.leaves())
         .map(|leaf| Ok((LeafIndex(leaf), batch_at(&reader, LeafIndex(leaf))?)))
         .collect::<Result<Vec<_>, ReadError>>()?;
@@ -134,13 +129,6 @@ pub fn recover(layout: &Layout, ask_witnesses: bool) -> Result<Recovery, Recover
     for host in reader.hosts() {
         chains.extend(last_header(&reader, &host)?);
     }
-    let last_statement = match reader.host_head(&HostId::COLLECTOR)? {
-        Some(record) => {
-            let parsed = UnverifiedStatement::parse(&reader.header(record.leaf)?)?;
-            Some(VerifiedStatement::alone(parsed, signer.verifier())?)
-        }
-        None => None,
-    };
     Ok(Recovery {
         ledger,
         found,
@@ -150,6 +138,55 @@ pub fn recover(layout: &Layout, ask_witnesses: bool) -> Result<Recovery, Recover
         signer,
         epoch,
     })
+}
+
+/// Publishes what is durable, however long the disk is full.
+fn publish(ledger: &mut Ledger) -> Result<bool, RecoverError> {
+    loop {
+        match ledger.integrate_and_publish() {
+            Ok(_) => return Ok(true),
+            Err(PublishError::NoSpace(error)) => {
+                tracing::error!(%error, "what is durable cannot be published yet: make room");
+                thread::sleep(RETRY);
+            }
+            Err(fatal) => return Err(fatal.into()),
+        }
+    }
+}
+
+fn last_statement(reader: &Reader) -> Result<Option<VerifiedStatement>, RecoverError> {
+    let Some(record) = reader.host_head(&HostId::COLLECTOR)? else {
+        return Ok(None);
+    };
+    let parsed = UnverifiedStatement::parse(&reader.header(record.leaf)?)?;
+    Ok(Some(VerifiedStatement::at_leaf(
+        parsed,
+        record.leaf,
+        reader.keys(),
+    )?))
+}
+
+/// Says of the last change of key, if that is what the next leaf must say; nothing may stand there before it.
+fn state_key_change(
+    ledger: &mut Ledger,
+    signer: &SignerKey,
+    last: Option<&VerifiedStatement>,
+) -> Result<Option<VerifiedStatement>, RecoverError> {
+    let reader = ledger.reader();
+    let Some((change, record)) = reader.keys().change_at(LeafIndex(reader.leaves())) else {
+        return Ok(None);
+    };
+    let record = Text(record.to_vec());
+    let chain = last.map(StatementChain::after).transpose()?.unwrap_or_default();
+    let now = read_clocks(BootNanos(0));
+    let statement = chain.write(Said::KeyChange { record }, now.wall, now.error_ns, signer)?;
+    let entry = Entry {
+        header: statement.bytes(),
+        body: &[],
+    };
+    ledger.append_group(&[entry])?;
+    tracing::info!(%change, "stated");
+    Ok(Some(statement))
 }
 
 /// Whose batch stands at `leaf`; `None` for a statement.

@@ -27,8 +27,12 @@ pub trait Entries: Send + Sync {
     fn size(&self) -> u64;
     /// Root of the latest checkpoint, hex.
     fn root(&self) -> String;
-    /// The key its checkpoints verify with, encoded.
+    /// Its first key, encoded.
     fn verifier_key(&self) -> String;
+    /// The key that signs its checkpoints now, encoded, where that is another one.
+    fn key_in_force(&self) -> Option<String> {
+        None
+    }
     /// The entry at a leaf.
     fn header(&self, leaf: LeafIndex) -> Result<Vec<u8>, EntryError>;
     /// The body beside it.
@@ -41,7 +45,7 @@ pub trait Entries: Send + Sync {
 
 impl Entries for Reader {
     fn origin(&self) -> String {
-        self.verifier().name().to_owned()
+        self.keys().first().name().to_owned()
     }
     fn size(&self) -> u64 {
         self.published().checkpoint.size
@@ -50,7 +54,11 @@ impl Entries for Reader {
         self.published().checkpoint.root.to_string()
     }
     fn verifier_key(&self) -> String {
-        self.verifier().to_string()
+        self.keys().first().to_string()
+    }
+    fn key_in_force(&self) -> Option<String> {
+        let keys = self.keys();
+        (keys.in_force() != keys.first()).then(|| keys.in_force().to_string())
     }
     fn header(&self, leaf: LeafIndex) -> Result<Vec<u8>, EntryError> {
         Self::header(self, leaf).map_err(|error| named(leaf, &error))

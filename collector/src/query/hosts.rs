@@ -21,6 +21,7 @@ impl Query {
             size: entries.size(),
             root: entries.root(),
             verifier_key: entries.verifier_key(),
+            key_in_force: entries.key_in_force(),
             indexed: self.projection.indexed(),
             hosts: self.projection.hosts().len() as u64,
         }

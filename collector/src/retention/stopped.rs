@@ -17,11 +17,11 @@ use crate::{
     cosign::{Board, Witnesses, WitnessesError},
     evidence::EvidenceStore,
     files::FileError,
+    keys::{self, KeyFilesError},
     layout::Layout,
     metrics::Metrics,
     pipeline::{self, Input, PipelineError, RecoverError, Running},
     projection::Projection,
-    service::{self, ServiceError},
 };
 
 /// Why a stopped collector's ledger was not opened.
@@ -33,9 +33,9 @@ pub enum StoppedError {
     /// The witness policy.
     #[error("witnesses cannot be asked: {0}")]
     Witnesses(#[from] WitnessesError),
-    /// The ledger's key.
+    /// The ledger's keys.
     #[error(transparent)]
-    Key(#[from] Box<ServiceError>),
+    Keys(#[from] KeyFilesError),
     /// A file of our own.
     #[error(transparent)]
     File(#[from] FileError),
@@ -72,8 +72,8 @@ impl Stopped {
         }
         let metrics = Arc::new(Metrics::default());
         let evidence = EvidenceStore::open(layout.clone(), config.evidence_bytes_max, Arc::clone(&metrics))?;
-        let key = service::read_verifier(layout).map_err(Box::new)?;
-        let witnesses = Witnesses::load(layout, config, &key)?.map(|witnesses| {
+        let keys = keys::known(layout)?;
+        let witnesses = Witnesses::load(layout, config, &keys)?.map(|witnesses| {
             let board = Board::new(layout.witnesses(), &witnesses.policy, witnesses.missing);
             (witnesses, Arc::new(board))
         });

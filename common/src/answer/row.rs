@@ -221,8 +221,11 @@ pub struct Status {
     pub size: u64,
     /// Root of the latest checkpoint, hex.
     pub root: String,
-    /// The key that checkpoints verify with, as a note verifier key.
+    /// The ledger's first key, as a note verifier key: what `ledger.vkey` holds.
     pub verifier_key: String,
+    /// The key that signs checkpoints now, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_in_force: Option<String>,
     /// Leaves that answers take into account.
     pub indexed: u64,
     /// Hosts with a batch.

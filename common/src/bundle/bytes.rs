@@ -7,6 +7,7 @@ use crate::{
     codec::{Reader, Short, Write},
     fold::EntityId,
     ids::{EventIndex, Hash, HostId, LeafIndex, WallNanos},
+    ledger_keys::LEDGER_KEYS_BYTES_MAX,
     limits::{
         BATCH_BODY_BYTES_MAX, BATCH_EVENTS_MAX, ENTRY_BYTES_MAX, EVENT_BYTES_MAX, HEADER_BYTES_MAX,
         KEY_BYTES_MAX, NOTE_BYTES_MAX,
@@ -16,8 +17,10 @@ use crate::{
 
 /// First bytes of every bundle.
 const MAGIC: &[u8; 8] = b"HLBUNDLE";
-/// The format written today.
+/// The format of a ledger whose keys were never changed.
 const FORMAT_VERSION: u16 = 1;
+/// The format that carries the history of the ledger's keys.
+const FORMAT_VERSION_KEYS: u16 = 2;
 /// Longest bundle, bytes; it is checked in memory.
 pub const BUNDLE_BYTES_MAX: usize = 1 << 30;
 /// Longest encoded verifier key, bytes.
@@ -74,7 +77,12 @@ impl Bundle {
     /// [`BadBundle`] where a part is over its limit or out of order: [`Bundle::decode`] would refuse it.
     pub fn encode(&self) -> Result<Vec<u8>, BadBundle> {
         let mut out = MAGIC.to_vec();
-        out.put_u16(FORMAT_VERSION);
+        let keys_changed = !self.ledger_keys.is_empty();
+        out.put_u16(if keys_changed {
+            FORMAT_VERSION_KEYS
+        } else {
+            FORMAT_VERSION
+        });
         out.put_u16(0);
         put(
             &mut out,
@@ -83,6 +91,10 @@ impl Bundle {
             self.verifier_key.as_bytes(),
             VERIFIER_KEY_BYTES_MAX,
         )?;
+        if keys_changed {
+            let (field, history) = ("history of the ledger's keys", &self.ledger_keys);
+            put(&mut out, Width::Four, field, history, LEDGER_KEYS_BYTES_MAX)?;
+        }
         put(
             &mut out,
             Width::Four,
@@ -131,7 +143,7 @@ impl Bundle {
             return Err(BadBundle::Magic);
         }
         let version = reader.u16("format version")?;
-        if version != FORMAT_VERSION {
+        if ![FORMAT_VERSION, FORMAT_VERSION_KEYS].contains(&version) {
             return Err(BadBundle::Version(version));
         }
         limit("reserved", u64::from(reader.u16("reserved")?), 0)?;
@@ -140,8 +152,19 @@ impl Bundle {
             field: "verifier key",
             value: 0,
         })?;
+        let ledger_keys = if version == FORMAT_VERSION_KEYS {
+            let field = "history of the ledger's keys";
+            let history = take(&mut reader, Width::Four, field, LEDGER_KEYS_BYTES_MAX)?;
+            if history.is_empty() {
+                return Err(BadBundle::Field { field, value: 0 });
+            }
+            history
+        } else {
+            Vec::new()
+        };
         let bundle = Self {
             verifier_key,
+            ledger_keys,
             checkpoint: take(&mut reader, Width::Four, "checkpoint", NOTE_BYTES_MAX)?,
             selection: read_selection(&mut reader)?,
             hosts: list(&mut reader, "hosts", HOSTS_MAX, read_host)?,

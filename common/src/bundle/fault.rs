@@ -7,6 +7,7 @@ use crate::{
     batch::{BadHeader, BodyFault, ChainFault},
     checkpoint::CheckpointError,
     ids::{HostId, LeafIndex, Sequence},
+    ledger_keys::HistoryFault,
     merkle::ProofError,
     note::NoteError,
     statement::{BadStatement, EquivocationFault, StatementFault},
@@ -27,6 +28,9 @@ pub enum BundleFault {
         /// The key to trust.
         trusted: String,
     },
+    /// The history of the ledger's keys does not stand, or does not follow from what is trusted.
+    #[error("{0}")]
+    LedgerKeys(#[from] HistoryFault),
     /// The checkpoint.
     #[error("checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
@@ -148,6 +152,7 @@ impl BundleFault {
             Self::Bytes(BadBundle::Digest) => "digest",
             Self::Bytes(_) => "malformed",
             Self::OtherLedger { .. } | Self::Checkpoint(_) => "checkpoint",
+            Self::LedgerKeys(_) => "keys",
             Self::Cosignature(_) | Self::Witnesses { .. } => "witnesses",
             Self::Header { .. } => "header",
             Self::Chain { .. } => "chain",

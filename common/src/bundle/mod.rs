@@ -51,6 +51,8 @@ pub enum Selection {
 pub struct Bundle {
     /// The ledger's verifier key, encoded: a hint, refused where it is not the key to trust.
     pub verifier_key: String,
+    /// The history of the ledger's keys, byte for byte; empty where none of them was ever changed.
+    pub ledger_keys: Vec<u8>,
     /// The checkpoint as a signed note with all its cosignatures, byte for byte.
     pub checkpoint: Vec<u8>,
     /// What was asked for.

@@ -11,6 +11,7 @@ use crate::{
     event::Envelope,
     ids::StatementNumber,
     journal::SealedBatch,
+    ledger_keys::LedgerKeys,
     merkle::{leaf_hash, leaf_hashes, multi_proof, root_of},
     note::{SignerKey, WitnessSigner},
     statement::{Said, StatementChain},
@@ -85,6 +86,7 @@ impl World {
         );
         Bundle {
             verifier_key: key().verifier().to_string(),
+            ledger_keys: Vec::new(),
             checkpoint: note.into_bytes(),
             selection,
             hosts: vec![HostPart {
@@ -295,6 +297,41 @@ fn each_fault_has_its_reason() {
             .reason(),
         "malformed"
     );
+}
+
+#[test]
+fn a_changed_key_is_proven_by_the_history_in_the_bundle() {
+    let world = World::new(2);
+    let mut bundle = world.bundle(interval(0, SECOND), 0, 1, whole);
+    let named = |name: &str, seed| SignerKey::from_seed(name, &[seed; 32]).unwrap();
+    let (new, offline) = (named("ledger.example/one", 8), named("offline.example", 9));
+    let genesis = LedgerKeys::genesis(&key(), &offline).unwrap();
+    let root = root_of(&world.leaves[..2]);
+    let keys = genesis.rotate(&key(), &new, &offline, 2, root).unwrap();
+    let head = Checkpoint {
+        origin: "ledger.example/one".into(),
+        size: world.leaves.len() as u64,
+        root: root_of(&world.leaves),
+        extensions: Vec::new(),
+    };
+    bundle.checkpoint = head.sign(&new).unwrap().into_bytes();
+    let reason = |bundle: &Bundle| judged(bundle).map_err(|fault| fault.reason());
+    assert_eq!(reason(&bundle), Err("checkpoint"));
+    bundle.ledger_keys = keys.encode();
+    let report = reason(&bundle).unwrap();
+    let bytes = bundle.encode().unwrap();
+    assert_eq!(Bundle::decode(&bytes), Ok(bundle.clone()));
+    assert_eq!(check(&bytes, &keys, None), Ok(report));
+    // The old key is over, whoever has it.
+    bundle.checkpoint = head.sign(&key()).unwrap().into_bytes();
+    assert_eq!(reason(&bundle), Err("checkpoint"));
+    bundle.checkpoint = head.sign(&new).unwrap().into_bytes();
+    // A reader who holds another history, and a record that nobody signed.
+    let thief = LedgerKeys::genesis(&key(), &named("offline.example", 6)).unwrap();
+    assert_eq!(check(&bytes, &thief, None).unwrap_err().reason(), "keys");
+    let last = bundle.ledger_keys.len() - 5;
+    bundle.ledger_keys[last] ^= 1;
+    assert_eq!(reason(&bundle), Err("keys"));
 }
 
 #[test]

@@ -10,29 +10,34 @@ use super::{
 };
 use crate::{
     batch::{ChainFault, ChainHead, HeaderFields, HostKeys, SignedHeader, UnverifiedHeader, VerifiedHeader},
-    checkpoint,
     event::Envelope,
     ids::{EventIndex, Hash, HostId, KeyEpoch, LeafIndex, Sequence, hex},
+    ledger_keys::{LedgerKeys, LedgerTrust},
     merkle::{ProofError, leaf_hash, leaf_hashes, root_from_multi},
-    note::VerifierKey,
     statement::{Said, UnverifiedStatement, VerifiedStatement},
     witness::Policy,
 };
 
-/// Checks a bundle against the key of the ledger that is trusted and, where one is given, a policy of witnesses.
+/// Checks a bundle against the keys of the ledger that are trusted and, where one is given, a policy of witnesses.
 ///
 /// # Errors
 /// The first thing that does not hold, in the documented order.
-pub fn check(bytes: &[u8], key: &VerifierKey, policy: Option<&Policy>) -> Result<Report, BundleFault> {
+pub fn check(bytes: &[u8], trust: &impl LedgerTrust, policy: Option<&Policy>) -> Result<Report, BundleFault> {
     let bundle = Bundle::decode(bytes)?;
-    let trusted = key.to_string();
+    let mut keys = trust.keys();
+    let trusted = keys.first().to_string();
     if bundle.verifier_key != trusted {
         return Err(BundleFault::OtherLedger {
             found: bundle.verifier_key,
             trusted,
         });
     }
-    let head = checkpoint::open(&bundle.checkpoint, key)?;
+    if !bundle.ledger_keys.is_empty()
+        && let Some(learnt) = keys.learn(&bundle.ledger_keys)?
+    {
+        keys = learnt;
+    }
+    let head = keys.open_checkpoint(&bundle.checkpoint)?;
     let witnesses = policy.map_or_else(|| Ok(Vec::new()), |policy| judge(&bundle.checkpoint, policy))?;
     let mut leaves: Vec<(u64, Hash)> = Vec::new();
     let (mut hosts, mut events) = (Vec::new(), Vec::new());
@@ -41,7 +46,7 @@ pub fn check(bytes: &[u8], key: &VerifierKey, policy: Option<&Policy>) -> Result
     }
     let mut statements = Vec::new();
     for part in &bundle.statements {
-        statements.push(check_statement(part, key)?);
+        statements.push(check_statement(part, &keys)?);
         leaves.push((part.leaf.0, leaf_hash(&part.statement)));
     }
     leaves.sort_unstable_by_key(|(leaf, _)| *leaf);
@@ -289,14 +294,14 @@ fn envelope(event: &[u8]) -> Option<EnvelopeRow> {
     })
 }
 
-fn check_statement(part: &StatementPart, key: &VerifierKey) -> Result<StatementRow, BundleFault> {
+fn check_statement(part: &StatementPart, keys: &LedgerKeys) -> Result<StatementRow, BundleFault> {
     let leaf = part.leaf;
     let wrong = |cause| BundleFault::Statement {
         leaf,
         cause: Box::new(cause),
     };
     let parsed = UnverifiedStatement::parse(&part.statement).map_err(|bad| wrong(bad.into()))?;
-    let statement = VerifiedStatement::alone(parsed, key).map_err(|fault| wrong(fault.into()))?;
+    let statement = VerifiedStatement::at_leaf(parsed, leaf, keys).map_err(|fault| wrong(fault.into()))?;
     let fields = statement.fields();
     if let Said::Equivocation(evidence) = &fields.said {
         evidence.check().map_err(|fault| wrong(fault.into()))?;

@@ -7,22 +7,24 @@
 
 mod config;
 mod connection;
+mod effect;
 mod fault;
 mod trust;
 
-use alloc::{collections::VecDeque, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 
 use self::connection::{Connection, Phase};
-use self::trust::Trust;
+use self::trust::{Trust, Writing};
 pub use self::{
     config::AgentConfig,
+    effect::AgentEffect,
     fault::{AgentEvent, AgentFault, EndReason},
     trust::Seen,
 };
 use super::message::{BadMessage, Hello, Message, PROTOCOL_VERSION};
 use crate::{
-    ids::{BootNanos, Nonce, Sequence},
-    spool::{Place, Spool},
+    ids::{BootNanos, Sequence},
+    spool::Spool,
 };
 
 /// Messages encoded and not yet taken by the transport: beyond this nothing more is loaded.
@@ -33,47 +35,6 @@ const EVENTS_MAX: usize = 256;
 /// Names one connection attempt; what belongs to an older one is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
-
-/// What the driver must do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AgentEffect {
-    /// Connect and open the stream; answer with [`AgentSession::handle_connected`] or
-    /// [`AgentSession::handle_disconnected`].
-    Connect(ConnectionId),
-    /// Transmit what is left for at most a second, then close. No answer is awaited.
-    Disconnect(ConnectionId),
-    /// Read the record of a batch; answer with [`AgentSession::handle_loaded`] or
-    /// [`AgentSession::handle_load_failed`].
-    Load {
-        /// Which batch.
-        sequence: Sequence,
-        /// Where it lies.
-        place: Place,
-    },
-    /// Replace the remembered checkpoint durably (write aside, sync, rename, sync the directory); answer
-    /// with [`AgentSession::handle_remembered`] or [`AgentSession::handle_remember_failed`].
-    Remember {
-        /// The signed note, byte for byte.
-        checkpoint: Vec<u8>,
-    },
-    /// These batches are proven and their checkpoint is remembered: give to [`Spool::trim`].
-    Trim {
-        /// The last of them.
-        through: Sequence,
-    },
-    /// Give to the journal.
-    Nonce(Nonce),
-    /// Keep for an auditor, apart from everything else: what the collector signed or sent that cannot stand
-    /// beside what it signed before.
-    Evidence {
-        /// What is wrong.
-        fault: AgentFault,
-        /// The checkpoint remembered, as a signed note; empty before the first.
-        remembered: Vec<u8>,
-        /// The message that contradicts it.
-        offending: Vec<u8>,
-    },
-}
 
 /// The machine.
 #[derive(Debug)]
@@ -109,7 +70,7 @@ impl AgentSession {
     #[must_use]
     pub fn new(config: AgentConfig, seen: Seen, seed: u64, now: BootNanos) -> Self {
         Self {
-            trust: Trust::new(config.ledger_key.clone(), config.witnesses.clone(), seen),
+            trust: Trust::new(config.ledger_keys.clone(), config.witnesses.clone(), seen),
             config,
             random: seed,
             state: State::Waiting(now),
@@ -362,9 +323,25 @@ impl AgentSession {
                 }
                 Err(trust::Untrue::Misplaced(what)) => self.end(now, EndReason::Misplaced(what)),
             },
+            Message::Keys(history) if !awaiting_welcome => self.handle_keys(&history),
             Message::Nonce(nonce) if !awaiting_welcome => self.effects.push_back(AgentEffect::Nonce(nonce)),
             Message::Credit(window) if !awaiting_welcome => connection.set_window(window),
             other => self.end(now, EndReason::Misplaced(other.name())),
+        }
+    }
+
+    fn handle_keys(&mut self, history: &[u8]) {
+        match self.trust.learn(history) {
+            Ok(changes) => {
+                for change in changes {
+                    self.note(AgentEvent::KeyChanged(Box::new(change)));
+                }
+                self.remember();
+            }
+            Err(fault) => {
+                let held = self.trust.history();
+                self.halt_beside(AgentFault::Keys(fault), held, history.to_vec());
+            }
         }
     }
 
@@ -416,9 +393,11 @@ impl AgentSession {
     }
 
     fn remember(&mut self) {
-        if let Some(checkpoint) = self.trust.poll_remember() {
-            self.effects.push_back(AgentEffect::Remember { checkpoint });
-        }
+        self.effects
+            .extend(self.trust.poll_remember().map(|writing| match writing {
+                Writing::Keys(history) => AgentEffect::RememberKeys { history },
+                Writing::Checkpoint(checkpoint) => AgentEffect::Remember { checkpoint },
+            }));
     }
 
     /// Ends the connection and plans the next one.
@@ -435,6 +414,10 @@ impl AgentSession {
     /// Ends everything: the spool is kept, nothing is trimmed, an operator must look.
     fn halt(&mut self, fault: AgentFault, offending: Vec<u8>) {
         let remembered = self.trust.seen().note.clone();
+        self.halt_beside(fault, remembered, offending);
+    }
+
+    fn halt_beside(&mut self, fault: AgentFault, remembered: Vec<u8>, offending: Vec<u8>) {
         self.leave(State::Halted);
         self.effects.push_back(AgentEffect::Evidence {
             fault: fault.clone(),

@@ -12,7 +12,10 @@ use alloc::{
 };
 
 use super::{
-    message::{BadMessage, FrameDecoder, Hello, Message, PROTOCOL_VERSION, Receipts, Welcome, Window},
+    message::{
+        BadMessage, FrameDecoder, Hello, Message, PROTOCOL_VERSION, PROTOCOL_VERSION_OLDEST, Receipts,
+        Welcome, Window,
+    },
     refusal::{Refusal, RefusalCode},
 };
 use crate::{
@@ -34,6 +37,8 @@ pub struct CollectorConfig {
     pub idle_ns: u64,
     /// A new nonce is given out this often.
     pub nonce_ns: u64,
+    /// The history of the ledger's keys; empty where there is none.
+    pub key_history: Vec<u8>,
 }
 
 impl Default for CollectorConfig {
@@ -47,6 +52,7 @@ impl Default for CollectorConfig {
             hello_ns: 10 * SECOND,
             idle_ns: 30 * SECOND,
             nonce_ns: 10 * SECOND,
+            key_history: Vec::new(),
         }
     }
 }
@@ -241,6 +247,7 @@ impl CollectorSession {
             );
             return self.handle_refused(Refusal::fatal(RefusalCode::LedgerBehind, None, &text));
         }
+        let version = hello.version;
         self.phase = Phase::Receiving(Receiving {
             under_way: VecDeque::new(),
             under_way_bytes: 0,
@@ -251,12 +258,16 @@ impl CollectorSession {
         });
         self.nonce_at = now;
         self.send(&Message::Welcome(Welcome {
-            version: PROTOCOL_VERSION,
+            version,
             nonce: opening.nonce,
             next: opening.next,
             head: opening.head,
             window: self.config.window,
         }));
+        if version > PROTOCOL_VERSION_OLDEST && !self.config.key_history.is_empty() {
+            // Before any receipt: those may be signed by a key that only the history names.
+            self.send(&Message::Keys(self.config.key_history.clone()));
+        }
         self.prove();
     }
 
@@ -350,9 +361,10 @@ impl CollectorSession {
     }
 
     fn handle_hello(&mut self, hello: Hello) {
-        let refusal = if hello.version != PROTOCOL_VERSION {
+        let spoken = PROTOCOL_VERSION_OLDEST..=PROTOCOL_VERSION;
+        let refusal = if !spoken.contains(&hello.version) {
             let text: String = format!(
-                "protocol {} is not spoken here, {PROTOCOL_VERSION} is: upgrade the older side",
+                "protocol {} is not spoken here, up to {PROTOCOL_VERSION} is: upgrade the older side",
                 hello.version
             );
             Refusal::fatal(RefusalCode::Version, None, &text)

@@ -8,6 +8,7 @@ use alloc::{string::String, vec::Vec};
 use crate::{
     codec::{Reader, Short, Write},
     ids::{Hash, HostId, LeafIndex, Nonce, Sequence},
+    ledger_keys::LEDGER_KEYS_BYTES_MAX,
     limits::{
         AGENT_VERSION_BYTES_MAX, BATCH_BODY_BYTES_MAX, HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, NOTE_BYTES_MAX,
         RECEIPTS_MAX, REFUSAL_TEXT_BYTES_MAX,
@@ -18,7 +19,9 @@ use crate::{
 use super::refusal::{Refusal, RefusalCode};
 
 /// The protocol spoken today.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
+/// The oldest one that a collector answers: it has no [`Message::Keys`].
+pub(super) const PROTOCOL_VERSION_OLDEST: u16 = 1;
 /// Bytes of a frame's length field.
 const LENGTH_BYTES: usize = 4;
 
@@ -53,6 +56,8 @@ pub enum Message {
     Nonce(Nonce),
     /// Collector: the window changed.
     Credit(Window),
+    /// Collector: the history of the ledger's keys, byte for byte.
+    Keys(Vec<u8>),
 }
 
 /// An agent's first message.
@@ -162,6 +167,7 @@ impl Message {
             Self::Receipts(_) => 132,
             Self::Nonce(_) => 133,
             Self::Credit(_) => 134,
+            Self::Keys(_) => 135,
         }
     }
 
@@ -179,6 +185,7 @@ impl Message {
             Self::Receipts(_) => "receipts",
             Self::Nonce(_) => "nonce",
             Self::Credit(_) => "credit",
+            Self::Keys(_) => "keys",
         }
     }
 
@@ -205,6 +212,10 @@ impl Message {
             Self::Receipts(receipts) => put_receipts(receipts, &mut out)?,
             Self::Nonce(nonce) => out.extend_from_slice(&nonce.0),
             Self::Credit(window) => put_window(*window, &mut out),
+            Self::Keys(history) => {
+                within("key history length", history.len(), LEDGER_KEYS_BYTES_MAX)?;
+                out.extend_from_slice(history);
+            }
         }
         let length = out.len() - LENGTH_BYTES;
         let length_field = u32::try_from(length).map_err(|_| BadMessage::Length(length))?;
@@ -239,6 +250,11 @@ impl Message {
             132 => Self::Receipts(read_receipts(&mut reader)?),
             133 => Self::Nonce(Nonce(reader.array("nonce")?)),
             134 => Self::Credit(read_window(&mut reader)?),
+            135 => {
+                let history = reader.rest();
+                within("key history length", history.len(), LEDGER_KEYS_BYTES_MAX)?;
+                return Ok(Self::Keys(history.to_vec()));
+            }
             other => return Err(BadMessage::Type(other)),
         };
         match reader.rest().len() {

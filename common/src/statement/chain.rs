@@ -1,10 +1,11 @@
 //! The collector's own chain of statements: what the next one must be.
 
-use alloc::string::String;
+use alloc::{boxed::Box, string::String};
 
 use super::{BadStatement, Said, StatementFields, UnverifiedStatement, sign_statement};
 use crate::{
-    ids::{Hash, PublicKey, StatementNumber, WallNanos},
+    ids::{Hash, LeafIndex, PublicKey, StatementNumber, WallNanos},
+    ledger_keys::{LedgerTrust, OutOfForce},
     note::{SignerKey, VerifierKey},
 };
 
@@ -51,6 +52,27 @@ impl VerifiedStatement {
             })
         }
     }
+
+    /// The same for the statement at `leaf`, which only the key in force there may have signed.
+    ///
+    /// # Errors
+    /// [`StatementFault::Signature`], [`StatementFault::OutOfForce`].
+    pub fn at_leaf(
+        statement: UnverifiedStatement,
+        leaf: LeafIndex,
+        trust: &impl LedgerTrust,
+    ) -> Result<Self, StatementFault> {
+        let (number, signer) = (statement.claimed().number, statement.claimed().signer);
+        Self::alone(statement, trust.signer_at(leaf)).map_err(|fault| {
+            match trust.out_of_force(&signer.0, leaf) {
+                Some(cause) => StatementFault::OutOfForce {
+                    number,
+                    cause: Box::new(cause),
+                },
+                None => fault,
+            }
+        })
+    }
 }
 
 /// Why a statement does not continue the collector's chain. The collector is at fault, or whoever altered
@@ -66,6 +88,14 @@ pub enum StatementFault {
         signer: PublicKey,
         /// Whose key it should be.
         key: String,
+    },
+    /// It names a key of this ledger that was not in force at its leaf.
+    #[error("statement {number}: {cause}")]
+    OutOfForce {
+        /// Which statement.
+        number: StatementNumber,
+        /// Which key, and where it was in force.
+        cause: Box<OutOfForce>,
     },
     /// Statements are missing or repeated.
     #[error("statement {found} where {expected} must follow")]

@@ -6,7 +6,7 @@ use super::{
     ClockFault, Said,
     kinds::{BatchPoint, Kind},
 };
-use crate::answer::Moment;
+use crate::{answer::Moment, ledger_keys::UnverifiedRecord};
 
 /// An instant in RFC 3339.
 pub(super) mod instant {
@@ -150,6 +150,10 @@ impl fmt::Display for Said {
             Self::Prune(certificate) => write!(f, "{certificate}"),
             Self::Hold(hold) => write!(f, "{hold}"),
             Self::HoldLifted(lifted) => write!(f, "{lifted}"),
+            Self::KeyChange { record } => match UnverifiedRecord::parse(&record.0, 0) {
+                Ok(parsed) => parsed.claimed().map_or(Ok(()), |change| write!(f, "{change}")),
+                Err(_) => f.write_str("changes the ledger's key by a record that cannot be read"),
+            },
             Self::Other { kind, payload } => write!(
                 f,
                 "statement of {kind}, {} bytes: upgrade to read it",

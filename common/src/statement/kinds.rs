@@ -33,7 +33,7 @@ impl Kind {
     pub const CLOCK_ANOMALY: Self = Self(7);
     /// Bodies are removed.
     pub const PRUNE: Self = Self(8);
-    /// Reserved: the ledger's key was changed.
+    /// The ledger's key is changed.
     pub const KEY_CHANGE: Self = Self(9);
     /// Bodies may not be removed.
     pub const HOLD: Self = Self(10);
@@ -149,6 +149,11 @@ pub enum Said {
     Hold(Hold),
     /// They may again.
     HoldLifted(HoldLifted),
+    /// Another key signs for the ledger from here on.
+    KeyChange {
+        /// The record of the ledger's key history, byte for byte; it proves itself.
+        record: Text,
+    },
     /// A kind that this build does not know.
     Other {
         /// Its number.
@@ -307,6 +312,7 @@ impl Said {
             Self::Prune(_) => Kind::PRUNE,
             Self::Hold(_) => Kind::HOLD,
             Self::HoldLifted(_) => Kind::HOLD_LIFTED,
+            Self::KeyChange { .. } => Kind::KEY_CHANGE,
             Self::Other { kind, .. } => *kind,
         }
     }
@@ -323,7 +329,7 @@ impl Said {
             Self::Equivocation(equivocation) => Some(equivocation.host),
             Self::ClockAnomaly(anomaly) => Some(anomaly.host),
             Self::Hold(hold) => hold.host,
-            Self::Prune(_) | Self::HoldLifted(_) | Self::Other { .. } => None,
+            Self::Prune(_) | Self::HoldLifted(_) | Self::KeyChange { .. } | Self::Other { .. } => None,
         }
     }
 }

@@ -11,8 +11,8 @@ use super::{BadStatement, StatementFault, UnverifiedStatement, VerifiedStatement
 use crate::{
     checkpoint::Checkpoint,
     ids::LeafIndex,
+    ledger_keys::LedgerTrust,
     limits::ENTRY_BYTES_MAX,
-    note::VerifierKey,
     receipt::{RECEIPT_BYTES_MAX, Receipt, ReceiptError},
 };
 
@@ -69,9 +69,10 @@ impl StatementProof {
     ///
     /// # Errors
     /// The link that does not hold.
-    pub fn check(self, key: &VerifierKey) -> Result<ProvenStatement, StatementProofFault> {
-        let statement = VerifiedStatement::alone(UnverifiedStatement::parse(&self.statement)?, key)?;
-        let checkpoint = self.receipt.verify(statement.bytes(), key)?;
+    pub fn check(self, trust: &impl LedgerTrust) -> Result<ProvenStatement, StatementProofFault> {
+        let parsed = UnverifiedStatement::parse(&self.statement)?;
+        let statement = VerifiedStatement::at_leaf(parsed, self.receipt.leaf, trust)?;
+        let checkpoint = self.receipt.verify(statement.bytes(), trust)?;
         Ok(ProvenStatement {
             statement,
             leaf: self.receipt.leaf,
@@ -121,6 +122,6 @@ impl StatementProof {
 ///
 /// # Errors
 /// Why it proves nothing.
-pub fn check(bytes: &[u8], key: &VerifierKey) -> Result<ProvenStatement, StatementProofFault> {
-    StatementProof::decode(bytes)?.check(key)
+pub fn check(bytes: &[u8], trust: &impl LedgerTrust) -> Result<ProvenStatement, StatementProofFault> {
+    StatementProof::decode(bytes)?.check(trust)
 }

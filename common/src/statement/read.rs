@@ -10,6 +10,7 @@ use super::{
 use crate::{
     codec::{Reader, Write},
     ids::{Hash, HostId, Sequence, StatementNumber, WallNanos},
+    ledger_keys::UnverifiedRecord,
     limits::{ENTRY_BYTES_MAX, HEADER_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX},
     text::Text,
 };
@@ -107,6 +108,7 @@ impl Said {
             Self::Prune(certificate) => retention::write_certificate(certificate, out)?,
             Self::Hold(hold) => retention::write_hold(hold, out)?,
             Self::HoldLifted(lifted) => retention::write_lifted(lifted, out)?,
+            Self::KeyChange { record } => out.extend_from_slice(&key_change(&record.0)?.0),
             Self::Other { kind, payload } => {
                 // Whoever names a kind that is known must say it in its own words.
                 if known(*kind) || payload.len() > ENTRY_BYTES_MAX - STATEMENT_FIXED_BYTES {
@@ -123,7 +125,7 @@ impl Said {
 }
 
 fn known(kind: Kind) -> bool {
-    (Kind::HOST_ENROLLED..=Kind::PRUNE).contains(&kind) || [Kind::HOLD, Kind::HOLD_LIFTED].contains(&kind)
+    (Kind::HOST_ENROLLED..=Kind::HOLD_LIFTED).contains(&kind)
 }
 
 fn read_kind(kind: Kind, reader: &mut Reader<'_>) -> Result<Said, BadStatement> {
@@ -134,6 +136,11 @@ fn read_kind(kind: Kind, reader: &mut Reader<'_>) -> Result<Said, BadStatement> 
     }
     if let Some(said) = retention::read(kind, reader)? {
         return Ok(said);
+    }
+    if kind == Kind::KEY_CHANGE {
+        let record = reader.rest();
+        let record = key_change(reader.take("record", record.len())?)?;
+        return Ok(Said::KeyChange { record });
     }
     let host = HostId(reader.array("host")?);
     Ok(match kind {
@@ -190,6 +197,17 @@ fn read_kind(kind: Kind, reader: &mut Reader<'_>) -> Result<Said, BadStatement> 
             unstated: reader.u64("unstated")?,
         }),
     })
+}
+
+/// A record of the ledger's key history that says of a change. Whether it stands is for whoever holds the history.
+fn key_change(record: &[u8]) -> Result<Text, BadStatement> {
+    match UnverifiedRecord::parse(record, 0) {
+        Ok(parsed) if parsed.claimed().is_some() => Ok(Text(record.to_vec())),
+        _ => Err(BadStatement::Field {
+            field: "record of the key history",
+            value: record.len() as u64,
+        }),
+    }
 }
 
 fn put_point(out: &mut Vec<u8>, point: &BatchPoint) {

@@ -11,6 +11,7 @@ use crate::{
     checkpoint::Checkpoint,
     entry::UnverifiedEntry,
     ids::{Hash, HostId, LeafIndex, Sequence, StatementNumber, WallNanos, hex},
+    ledger_keys::LedgerKeys,
     merkle::{inclusion_proof, leaf_hash, root_of},
     note::SignerKey,
     receipt::Receipt,
@@ -134,7 +135,19 @@ fn one_of_each() -> Vec<Said> {
             hold: StatementNumber(10),
             reason: Text(b"closed".to_vec()),
         }),
+        Said::KeyChange {
+            record: Text(key_change()),
+        },
     ]
+}
+
+/// A record of a key history that says of a change.
+fn key_change() -> Vec<u8> {
+    let named = |name, seed| SignerKey::from_seed(name, &[seed; 32]).unwrap();
+    let (new, offline) = (named("ledger.example/one", 8), named("offline.example/one", 9));
+    let genesis = LedgerKeys::genesis(&key(), &offline).unwrap();
+    let rotated = genesis.rotate(&key(), &new, &offline, 5, Hash([3; 32])).unwrap();
+    rotated.change_at(LeafIndex(5)).unwrap().1.to_vec()
 }
 
 fn written(chain: &mut StatementChain, said: Said) -> VerifiedStatement {

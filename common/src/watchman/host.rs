@@ -89,7 +89,11 @@ impl Watched {
                 }
             }
             Said::ClockAnomaly(anomaly) => self.clock_said(anomaly.fault, now),
-            Said::Prune(_) | Said::Hold(_) | Said::HoldLifted(_) | Said::Other { .. } => {}
+            Said::Prune(_)
+            | Said::Hold(_)
+            | Said::HoldLifted(_)
+            | Said::KeyChange { .. }
+            | Said::Other { .. } => {}
         }
     }
 

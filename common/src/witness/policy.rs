@@ -6,6 +6,7 @@ use alloc::{
 };
 
 use super::cosignature::{Cosignature, cosignatures};
+use crate::ledger_keys::LedgerTrust;
 use crate::note::{KeyError, NoteError, UnverifiedNote, VerifierKey, WitnessKey};
 
 /// A witness of a policy.
@@ -109,10 +110,12 @@ impl Policy {
         &self.witnesses
     }
 
-    /// Whether the policy may be applied to the ledger of `key`: it names no log at all, or this one.
+    /// Whether the policy may be applied to the ledger of `trust`: it names no log at all, or this one by its first
+    /// key or the one in force.
     #[must_use]
-    pub fn covers(&self, key: &VerifierKey) -> bool {
-        self.logs.is_empty() || self.logs.contains(key)
+    pub fn covers(&self, trust: &impl LedgerTrust) -> bool {
+        let keys = trust.keys();
+        self.logs.is_empty() || self.logs.contains(keys.first()) || self.logs.contains(keys.in_force())
     }
 
     /// Which witnesses cosigned `note` and whether they are enough. That the ledger signed it is for the

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use common::{
     entry::UnverifiedEntry,
     ids::{LeafIndex, StatementNumber},
-    note::VerifierKey,
+    ledger_keys::LedgerKeys,
     retention::Holds,
     statement::{PruneCertificate, Said, VerifiedStatement},
 };
@@ -87,7 +87,7 @@ impl Pruned {
         mut self,
         storage: &dyn Storage,
         checked: u64,
-        key: Option<&VerifierKey>,
+        key: Option<&LedgerKeys>,
         report: &mut Report,
     ) -> u64 {
         let unknown = |by| !self.certificates.contains_key(&by);
@@ -100,12 +100,12 @@ impl Pruned {
     }
 
     /// Takes up the certificates that were stated while the ledger before them was checked.
-    fn look_behind(&mut self, storage: &dyn Storage, checked: u64, key: &VerifierKey, report: &mut Report) {
+    fn look_behind(&mut self, storage: &dyn Storage, checked: u64, key: &LedgerKeys, report: &mut Report) {
         let mut found = 0_u64;
         // Where it cannot be read the bodies count as gone without a certificate, which the caller checks anew.
         let _ = heads::walk(storage, LeafIndex(checked), u64::MAX, &mut |seen| {
             if let Ok(UnverifiedEntry::Statement(statement)) = UnverifiedEntry::parse(seen.header)
-                && let Ok(statement) = VerifiedStatement::alone(statement, key)
+                && let Ok(statement) = VerifiedStatement::at_leaf(statement, seen.leaf, key)
             {
                 found += u64::from(matches!(statement.fields().said, Said::Prune(_)));
                 self.statement(seen.leaf, &statement);

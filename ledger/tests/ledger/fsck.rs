@@ -246,9 +246,9 @@ fn an_older_checkpoint_put_back_is_noted_and_a_rewritten_history_is_forgery() {
     )
     .unwrap();
     assert!(fsck::run(&stolen, &Options::default(), &accept).is_sound());
-    let trusted = key();
+    let trusted = key().verifier().clone().into();
     let trusting = Options {
-        key: Some(trusted.verifier()),
+        key: Some(&trusted),
         ..Options::default()
     };
     let objects: Vec<_> = fsck::run(&stolen, &trusting, &accept)

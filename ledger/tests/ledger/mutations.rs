@@ -52,9 +52,9 @@ fn seen(memory: &Memory) -> Seen {
 }
 
 fn check(memory: &Memory, seen: &[Seen]) -> Report {
-    let trusted = key();
+    let trusted = key().verifier().clone().into();
     let options = Options {
-        key: Some(trusted.verifier()),
+        key: Some(&trusted),
         seen,
         ..Options::default()
     };

@@ -170,8 +170,10 @@ impl Session {
 
     async fn next(&mut self) -> Outcome<Message> {
         loop {
-            if let Some(message) = self.decoder.next_message()? {
-                return Ok(message);
+            match self.decoder.next_message()? {
+                Some(Message::Keys(_)) => continue,
+                Some(message) => return Ok(message),
+                None => {}
             }
             let chunk = self.receive.read_chunk(65_536, true).await?;
             self.decoder.push(&chunk.ok_or("the stream ended")?.bytes);

@@ -12,6 +12,7 @@ mod baseline;
 mod cosigned;
 mod crash;
 mod disk;
+mod keys;
 mod node;
 mod refused;
 mod sampler;

@@ -14,6 +14,7 @@ mod full_disk;
 mod good;
 #[cfg(feature = "oracles")]
 mod growing_log;
+mod key_change;
 mod peer;
 mod process;
 mod retention;

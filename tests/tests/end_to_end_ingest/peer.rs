@@ -222,11 +222,11 @@ impl Session {
         let _ = self.send.write_all(bytes).await;
     }
 
-    /// The next message but for nonces and credit; `None` once the stream has ended.
+    /// The next message but for nonces, credit and keys; `None` once the stream has ended.
     pub(crate) async fn next(&mut self) -> Option<Message> {
         loop {
             match self.decoder.next_message().unwrap() {
-                Some(Message::Nonce(_) | Message::Credit(_)) => continue,
+                Some(Message::Nonce(_) | Message::Credit(_) | Message::Keys(_)) => continue,
                 Some(message) => return Some(message),
                 None => {}
             }

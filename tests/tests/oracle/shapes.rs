@@ -6,7 +6,8 @@ use common::{
     bundle::{self, Bundle, Selection},
     checkpoint,
     fold::EntityId,
-    ids::{EventIndex, HostId, WallNanos},
+    ids::{EventIndex, HostId, LeafIndex, StatementNumber, WallNanos},
+    ledger_keys::LedgerKeys,
     note::{SignerKey, VerifierKey, WitnessSigner},
     retention,
     statement::{Said, StatementChain},
@@ -186,7 +187,37 @@ pub(crate) fn shapes() -> Vec<(&'static str, Vec<u8>)> {
         "one pruned event",
         export(&ledger.reader(), &Selection::Events(vec![(three, EventIndex(3))])),
     ));
+    made.push(("under a changed key", under_a_changed_key()));
     made
+}
+
+/// One host's events in a ledger whose key was replaced behind them.
+fn under_a_changed_key() -> Vec<u8> {
+    let storage = Memory::new();
+    let (mut ledger, hosts) = world(Arc::new(storage.clone()));
+    let head = ledger.reader().published().checkpoint;
+    let named = |name: &str, seed: [u8; 32]| SignerKey::from_seed(name, &seed).unwrap();
+    let old = named("ledger.example/test", LEDGER_KEY_SEED);
+    let new = named("ledger.example/test", [0x61; 32]);
+    let offline = named("offline.example/test", [0x62; 32]);
+    let keys = LedgerKeys::genesis(&old, &offline)
+        .and_then(|keys| keys.rotate(&old, &new, &offline, head.size, head.root))
+        .unwrap();
+    let statements = ledger::prune::statements_from(&ledger.reader(), StatementNumber(0)).unwrap();
+    let chain = StatementChain::after(statements.last().unwrap()).unwrap();
+    ledger.replace_history(&keys).unwrap();
+    drop(ledger);
+    let (mut ledger, _) = Ledger::open(Arc::new(storage), new.clone(), ledger::audit::describe).unwrap();
+    let record = Text(keys.change_at(LeafIndex(head.size)).unwrap().1.to_vec());
+    let said = Said::KeyChange { record };
+    let statement = chain.write(said, WallNanos(EPOCH + 3), 2, &new).unwrap();
+    let entry = Entry {
+        header: statement.bytes(),
+        body: &[],
+    };
+    ledger.append_group(&[entry]).unwrap();
+    ledger.integrate_and_publish().unwrap();
+    export(&ledger.reader(), &interval(1_000, 3_000, &hosts[..1], None))
 }
 
 fn prune_all_but_three(ledger: &mut Ledger, host: HostId) {

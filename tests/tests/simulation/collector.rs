@@ -112,6 +112,7 @@ impl Collector {
             hello_ns: 2 * SECOND,
             idle_ns: 4 * SECOND,
             nonce_ns: 2 * SECOND,
+            key_history: Vec::new(),
         };
         self.running = Some((Intake::new(sessions, sequencer), ledger));
         Ok(())

@@ -2,15 +2,16 @@
 
 use alloc::string::String;
 
-use crate::{note::VerifierKey, witness::Policy};
+use crate::{ledger_keys::LedgerKeys, witness::Policy};
 
 /// Settings of an agent's session. Times in nanoseconds.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
     /// The agent's version, for people; cut to 64 bytes by [`AgentConfig::new`].
     pub agent_version: String,
-    /// The key that signs the ledger's checkpoints, pinned when the host was enrolled.
-    pub ledger_key: VerifierKey,
+    /// The keys that sign the ledger's checkpoints: what was pinned when the host was enrolled, and what was learnt of
+    /// them since.
+    pub ledger_keys: LedgerKeys,
     /// Which witnesses must have cosigned a checkpoint before anything is trimmed on its word; `None` demands none.
     pub witnesses: Option<Policy>,
     /// How long connecting may take.
@@ -28,14 +29,14 @@ pub struct AgentConfig {
 impl AgentConfig {
     /// The defaults, for a collector across a network.
     #[must_use]
-    pub fn new(agent_version: &str, ledger_key: VerifierKey) -> Self {
+    pub fn new(agent_version: &str, ledger_keys: impl Into<LedgerKeys>) -> Self {
         const SECOND: u64 = 1_000_000_000;
         Self {
             agent_version: agent_version
                 .chars()
                 .take(crate::limits::AGENT_VERSION_BYTES_MAX / 4)
                 .collect(),
-            ledger_key,
+            ledger_keys: ledger_keys.into(),
             witnesses: None,
             connect_ns: 10 * SECOND,
             keepalive_ns: 10 * SECOND,

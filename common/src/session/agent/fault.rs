@@ -1,5 +1,7 @@
 //! What an agent's session says happened, and whose fault it is.
 
+use alloc::boxed::Box;
+
 use super::super::{
     message::BadMessage,
     refusal::{Refusal, RefusalCode},
@@ -7,6 +9,7 @@ use super::super::{
 use crate::{
     checkpoint::CheckpointError,
     ids::{Hash, Sequence},
+    ledger_keys::{HistoryFault, KeyChange},
     merkle::ProofError,
     witness::Quorum,
 };
@@ -39,6 +42,8 @@ pub enum AgentEvent {
         /// Who did, and whether that is enough.
         quorum: Quorum,
     },
+    /// The ledger's key was changed, which its history proves; it is written down before anything rests on it.
+    KeyChanged(Box<KeyChange>),
     /// The collector refused something.
     Refused(Refusal),
     /// The connection ended; the next attempt is planned.
@@ -88,6 +93,10 @@ pub enum AgentFault {
     /// The collector's checkpoint is not signed by the pinned key, or is none. The collector is at fault.
     #[error("the collector's checkpoint is not to be trusted: {0}")]
     Checkpoint(CheckpointError),
+    /// The collector's history of its ledger's keys does not stand, or is not the one seen before. The collector is at
+    /// fault, or whoever holds its offline key.
+    #[error("the collector's keys are not to be trusted: {0}")]
+    Keys(HistoryFault),
     /// The collector's ledger is not an extension of the one seen before: it was forked, cut or restored from
     /// an older copy. The collector is at fault.
     #[error(

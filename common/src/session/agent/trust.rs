@@ -1,4 +1,5 @@
-//! Whether to believe the collector: checkpoints, consistency, inclusion, and whether enough witnesses agree.
+//! Whether to believe the collector: keys, checkpoints, consistency, inclusion, and whether enough witnesses
+//! agree.
 //!
 //! Whatever the ledger's key signs is followed, so that a fork is found with witnesses or without. A checkpoint
 //! that too few witnesses cosigned is remembered like any other and trims nothing; the next one that enough
@@ -8,10 +9,10 @@ use alloc::vec::Vec;
 
 use super::AgentFault;
 use crate::{
-    checkpoint::{self, CheckpointError},
+    checkpoint::CheckpointError,
     ids::{BootNanos, Hash, Sequence},
+    ledger_keys::{HistoryFault, KeyChange, LedgerKeys, LedgerTrust},
     merkle::{empty_root, verify_consistency, verify_inclusion},
-    note::VerifierKey,
     session::message::Receipts,
     spool::Spool,
     witness::{Policy, Quorum},
@@ -43,8 +44,8 @@ impl Seen {
     }
 
     /// The checkpoint remembered by an earlier run, checked again.
-    pub fn remembered(note: &[u8], key: &VerifierKey) -> Result<Self, CheckpointError> {
-        let checkpoint = checkpoint::open(note, key)?;
+    pub fn remembered(note: &[u8], trust: &impl LedgerTrust) -> Result<Self, CheckpointError> {
+        let checkpoint = trust.open_checkpoint(note)?;
         Ok(Self {
             size: checkpoint.size,
             root: checkpoint.root,
@@ -69,9 +70,22 @@ struct Verified {
     through: Option<Sequence>,
 }
 
+/// What the driver is to write down durably.
+#[derive(Debug)]
+pub(super) enum Writing {
+    /// A history of keys.
+    Keys(Vec<u8>),
+    /// A checkpoint.
+    Checkpoint(Vec<u8>),
+}
+
 #[derive(Debug)]
 pub(super) struct Trust {
-    key: VerifierKey,
+    keys: LedgerKeys,
+    /// What was learnt of keys and is not written down yet: it goes before every checkpoint.
+    learnt: Option<Vec<u8>>,
+    /// Being written down by the driver.
+    learnt_under_way: Option<Vec<u8>>,
     /// Who must have cosigned before anything is trimmed.
     witnesses: Option<Policy>,
     seen: Seen,
@@ -88,9 +102,11 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    pub(super) fn new(key: VerifierKey, witnesses: Option<Policy>, seen: Seen) -> Self {
+    pub(super) fn new(keys: LedgerKeys, witnesses: Option<Policy>, seen: Seen) -> Self {
         Self {
-            key,
+            keys,
+            learnt: None,
+            learnt_under_way: None,
             witnesses,
             seen,
             proven_next: Sequence(0),
@@ -109,6 +125,24 @@ impl Trust {
         self.proven_next
     }
 
+    /// Follows a history of keys from what is known; returns the changes that are new. From here on checkpoints are
+    /// judged by it, and none is written down before it is.
+    pub(super) fn learn(&mut self, history: &[u8]) -> Result<Vec<KeyChange>, HistoryFault> {
+        let Some(learnt) = self.keys.learn(history)? else {
+            return Ok(Vec::new());
+        };
+        let known = self.keys.changes().len();
+        let changes = learnt.changes().get(known..).unwrap_or_default().to_vec();
+        self.keys = learnt;
+        self.learnt = Some(history.to_vec());
+        Ok(changes)
+    }
+
+    /// The history of keys that is held; empty where none is.
+    pub(super) fn history(&self) -> Vec<u8> {
+        self.keys.encode()
+    }
+
     /// The first batch that may not be trimmed yet, once what was verified is remembered.
     pub(super) fn covered_next(&self) -> Sequence {
         self.covered_next
@@ -118,7 +152,7 @@ impl Trust {
     /// their checkpoint, where that is demanded.
     pub(super) fn verify(&mut self, receipts: &Receipts, spool: &Spool) -> Result<Option<Quorum>, Untrue> {
         let untrue = |cause| Untrue::Lie(AgentFault::Checkpoint(cause));
-        let checkpoint = checkpoint::open(&receipts.checkpoint, &self.key).map_err(untrue)?;
+        let checkpoint = self.keys.open_checkpoint(&receipts.checkpoint).map_err(untrue)?;
         // A cosignature of a demanded witness that does not verify sinks the note (C2SP signed-note): it is not
         // taken for one that is merely missing.
         let judged = self
@@ -168,24 +202,36 @@ impl Trust {
         Ok(quorum)
     }
 
-    /// The checkpoint to remember next, one at a time; a newer one replaces those that wait.
-    pub(super) fn poll_remember(&mut self) -> Option<Vec<u8>> {
-        if self.under_way.is_some() {
+    /// What to write down next, one at a time: keys first, then the checkpoint; a newer one replaces those that wait.
+    pub(super) fn poll_remember(&mut self) -> Option<Writing> {
+        if self.under_way.is_some() || self.learnt_under_way.is_some() {
             return None;
         }
         self.retry_at = None;
+        if let Some(history) = self.learnt.take() {
+            self.learnt_under_way = Some(history.clone());
+            return Some(Writing::Keys(history));
+        }
         self.under_way = self.waiting.take();
-        self.under_way.as_ref().map(|verified| verified.note.clone())
+        let note = self.under_way.as_ref().map(|verified| verified.note.clone());
+        note.map(Writing::Checkpoint)
     }
 
     /// It is durable: the batches it proves may go. A crash before this leaves them in the spool, and their
     /// receipts are asked for again.
     pub(super) fn handle_remembered(&mut self) -> Option<Sequence> {
+        if self.learnt_under_way.take().is_some() {
+            return None;
+        }
         self.under_way.take().and_then(|verified| verified.through)
     }
 
     /// The disk refused: nothing is trimmed, and it is tried again, for no other receipts may come.
     pub(super) fn handle_remember_failed(&mut self, now: BootNanos) {
+        let unlearnt = self.learnt_under_way.take();
+        if self.learnt.is_none() {
+            self.learnt = unlearnt;
+        }
         let failed = self.under_way.take();
         if self.waiting.is_none() {
             self.waiting = failed;

@@ -1,5 +1,7 @@
 //! The agent's machine against a collector that is honest, absent, broken or lying.
 
+mod keys;
+
 use alloc::{string::ToString, vec::Vec};
 
 use crate::{

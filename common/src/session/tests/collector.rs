@@ -156,7 +156,7 @@ fn strangers_old_ledgers_and_other_protocols_are_refused_by_name() {
     };
     assert_eq!(greeted(stranger), RefusalCode::Host);
     let newer = Hello {
-        version: 2,
+        version: PROTOCOL_VERSION + 1,
         ..hello()
     };
     assert_eq!(greeted(newer), RefusalCode::Version);
@@ -165,6 +165,34 @@ fn strangers_old_ledgers_and_other_protocols_are_refused_by_name() {
         ..hello()
     };
     assert_eq!(greeted(ahead), RefusalCode::LedgerBehind);
+}
+
+#[test]
+fn the_key_history_is_sent_before_receipts_to_whoever_can_read_it() {
+    let greeted = |version, history: &[u8]| {
+        let config = CollectorConfig {
+            key_history: history.to_vec(),
+            ..CollectorConfig::default()
+        };
+        let mut session = CollectorSession::new(config, host(), at(0));
+        let hello = Hello { version, ..hello() };
+        tell(&mut session, &Message::Hello(hello));
+        session.handle_opening(at(0), &opening());
+        sent(&mut session)
+    };
+    assert!(matches!(
+        greeted(PROTOCOL_VERSION, b"history").as_slice(),
+        [Message::Welcome(welcome), Message::Keys(history)]
+            if history == b"history" && welcome.version == PROTOCOL_VERSION
+    ));
+    assert!(matches!(
+        greeted(1, b"history").as_slice(),
+        [Message::Welcome(welcome)] if welcome.version == 1
+    ));
+    assert!(matches!(
+        greeted(PROTOCOL_VERSION, b"").as_slice(),
+        [Message::Welcome(_)]
+    ));
 }
 
 #[test]

@@ -61,6 +61,7 @@ fn every_message() -> Vec<Message> {
         }),
         Message::Nonce(Nonce([11; 32])),
         Message::Credit(window),
+        Message::Keys(b"history\n".to_vec()),
     ]
 }
 
