@@ -8,6 +8,7 @@
 //! Owns no clock and no storage; what a state says about an instant is for [`crate::answer`].
 
 mod entity;
+mod losses;
 mod snapshot;
 
 use alloc::{
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     entity::{BadEntity, EntityId},
+    losses::{BadKeptLosses, KeptLoss, KeptLosses, TooManyLosses},
     snapshot::BadSnapshot,
 };
 use crate::{

@@ -36,6 +36,8 @@ pub const STATEMENT_TEXT_BYTES_MAX: usize = 512;
 
 /// Most ranges of leaves in one prune certificate; more become several certificates.
 pub const PRUNE_RANGES_MAX: usize = 4096;
+/// Most losses of pruned batches that are kept of one host, for answers about batches that stay.
+pub const KEPT_LOSSES_MAX: usize = 65_536;
 /// Most hosts that one prune certificate lists; the ranges have the word.
 pub const PRUNE_HOSTS_MAX: usize = 128;
 /// Most legal holds in force at a time.

@@ -13,7 +13,7 @@ use collector::{
     retention::Stopped,
 };
 use common::{
-    event::{Kind, process::ProcessCause},
+    event::{Kind, SensorId, baseline::Phase, process::ProcessCause},
     ids::{LeafIndex, StatementNumber, WallNanos},
     note::SignerKey,
     retention::Policy,
@@ -22,7 +22,7 @@ use common::{
 };
 use ledger::{Entry, Ledger, Local, audit, fsck::Options};
 use tests::{
-    chains::{GOES_ON, Maker, STARTS, event, process, process_key, run_begins, wall},
+    chains::{GOES_ON, Maker, STARTS, baseline, event, loss, process, process_key, run_begins, wall},
     large::Large,
 };
 
@@ -240,4 +240,88 @@ fn a_legal_hold_wins_until_it_is_lifted() {
     );
     assert!(found.report.is_sound(), "{:?}", found.report.faults);
     assert_eq!((found.pruned, found.statements), (39, 4));
+}
+
+/// What is said of processes at an instant, from a ledger as it lies.
+fn asked(layout: &Layout, host: &str, at: u64) -> serde_json::Value {
+    let stopped = open(layout);
+    let reader = stopped.pruner().reader().clone();
+    let query = Query::new(Arc::new(Projection::new(
+        Arc::new(reader),
+        Some(layout.projections()),
+    )));
+    query.catch_up().unwrap();
+    let hosts = [host.to_owned()];
+    let (filter, paging) = Default::default();
+    let answer = query.list(Kind::Process, Some(wall(at)), &hosts, &filter, &paging);
+    serde_json::to_value(answer.unwrap().hosts.remove(0)).unwrap()
+}
+
+#[test]
+fn losses_that_pruned_batches_reported_still_caveat_what_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path());
+    let now = WallNanos(1_800_000_000_000_000_000);
+    pki::init(&layout, "ledger.example/losses", &[], now).unwrap();
+    let text = std::fs::read_to_string(layout.ledger_key()).unwrap();
+    let signer = SignerKey::parse(text.trim()).unwrap();
+    let mut maker = Maker::new(1);
+    let mut begun = run_begins(maker.host(), "node", 0);
+    begun.push(event(5, baseline(0, Phase::Complete { events: 3 })));
+    maker.seal(STARTS, 0, 9, &begun);
+    for at in 1..40 {
+        let fact = process(process_key(100, at), None, &[b"/bin/true"], ProcessCause::Exec);
+        let mut events = vec![event(at * 10 + 1, fact)];
+        if at == 20 {
+            // What was missed at 122 to 128 ms is known only here.
+            events.push(event(at * 10 + 2, loss(SensorId::EXEC, 7, 122, 128)));
+        }
+        maker.seal(GOES_ON, at * 10, at * 10 + 9, &events);
+    }
+    let storage = Local::open_writer(&layout.ledger()).unwrap();
+    let describe = collector::pipeline::describe;
+    let (mut ledger, _) = Ledger::open(Arc::new(storage), signer, describe).unwrap();
+    let entries: Vec<Entry<'_>> = maker
+        .sealed
+        .iter()
+        .map(|(header, body)| Entry { header, body })
+        .collect();
+    ledger.append_group(&entries).unwrap();
+    ledger.integrate_and_publish().unwrap();
+    drop(ledger);
+
+    let host = maker.host().to_string();
+    let before = asked(&layout, &host, 125);
+    let caveats = before["completeness"]["caveats"].to_string();
+    assert!(
+        caveats.contains("\"count\":7") && caveats.contains("\"around\":7"),
+        "{before:#}"
+    );
+    let stopped = open(&layout);
+    let hold = Hold {
+        host: None,
+        from: wall(100),
+        until: wall(150),
+        reason: Text(b"case 7".to_vec()),
+    };
+    stopped.pruner().retain(Retain::Hold(hold)).unwrap();
+    let policy = Policy {
+        keep_batches: Some(5),
+        ..Policy::default()
+    };
+    let done = stopped.pruner().prune(&policy, false, &mut |_| ()).unwrap();
+    assert_eq!((done.report.bodies(), done.plan.held), (29, 6));
+    stopped.close().unwrap();
+    // The host's name was last given in a body that is gone.
+    let mut expected = before;
+    expected["hostname"] = serde_json::Value::Null;
+    let mut after = asked(&layout, &host, 125);
+    after["hostname"] = serde_json::Value::Null;
+    assert_eq!(after, expected);
+    // It is the kept losses that say so.
+    let file = layout.projections().join("state").join(&host).join("losses");
+    std::fs::remove_file(file).unwrap();
+    let bare = asked(&layout, &host, 125);
+    assert_eq!(bare["verdict"], expected["verdict"]);
+    assert_ne!(bare["completeness"], expected["completeness"], "{bare:#}");
 }

@@ -10,6 +10,7 @@ use common::{
 
 use super::{
     BatchRecord, Cut, EntryError, IndexError, Projection,
+    losses::reported_after,
     snapshots::{Keep, Reach},
 };
 
@@ -211,18 +212,15 @@ impl Projection {
             None => Vec::new(),
         };
         let boot = cut.begun.map(|span| span.boot_of(cut.at)).unwrap_or_default();
-        let mut found = Vec::new();
+        let mut found = self.losses_of_pruned(host, cut);
         for span in spans {
             let (header, body) = match self.batch(host, &span) {
-                // A loss reported in what was pruned since is no caveat any more (ADR 0014).
+                // What it reported about batches that stay was kept before it went.
                 Err(StateError::Entry(EntryError { pruned: Some(_), .. })) => continue,
                 read => read?,
             };
-            for (_, bytes) in events(span.leaf, &header, &body)?.events() {
-                // Those up to the instant are in the state.
-                let is_loss = Envelope::parse(bytes)
-                    .is_ok_and(|envelope| envelope.kind == Kind::Loss.number() && envelope.wall_ns > cut.at);
-                if !is_loss || found.len() == LATER_LOSSES_MAX {
+            for (index, bytes) in events(span.leaf, &header, &body)?.events() {
+                if !reported_after(cut, bytes) {
                     continue;
                 }
                 if let Ok(Event {
@@ -231,11 +229,15 @@ impl Projection {
                 }) = Event::decode(bytes)
                     && record.not_before <= boot
                 {
-                    found.push((key, record));
+                    found.push((index, key, record));
                 }
             }
         }
-        Ok(found)
+        // While its batch is still there, a loss may be found twice.
+        found.sort_by_key(|(index, ..)| *index);
+        found.dedup_by_key(|(index, ..)| *index);
+        found.truncate(LATER_LOSSES_MAX);
+        Ok(found.into_iter().map(|(_, key, record)| (key, record)).collect())
     }
 }
 

@@ -11,6 +11,7 @@ mod epochs;
 mod fold;
 mod follow;
 mod index;
+mod losses;
 mod snapshots;
 mod statements;
 
@@ -37,6 +38,7 @@ pub use self::{
     fold::{Folded, StateError},
     follow::{Follower, follow},
     index::IndexError,
+    losses::KeepLossesError,
     statements::Statements,
 };
 use self::{epochs::Epochs, index::Index, snapshots::Reach};

@@ -263,7 +263,7 @@ impl Projection {
         })
     }
 
-    fn host_directory(&self, host: &HostId) -> Option<PathBuf> {
+    pub(super) fn host_directory(&self, host: &HostId) -> Option<PathBuf> {
         Some(self.directory.as_ref()?.join("state").join(host.to_string()))
     }
 

@@ -17,7 +17,8 @@ use std::{
 };
 
 use common::{
-    ids::{HostId, LeafIndex, Sequence, StatementNumber},
+    answer::Span,
+    ids::{BootNanos, HostId, LeafIndex, Sequence, StatementNumber},
     retention::{Holds, Plan, Planner, Policy, Totals},
 };
 use ledger::{
@@ -28,7 +29,7 @@ use ledger::{
 use crate::{
     metrics::Metrics,
     pipeline::{Input, NotStated, PipelineHandle, Retain, Retained},
-    projection::{EntryError, Projection, StateError},
+    projection::{BatchRecord, EntryError, Projection, StateError},
 };
 
 /// Certificates stated before the first of them is carried out, so that neither memory nor what a late hold can no
@@ -55,7 +56,7 @@ pub enum RetentionError {
     Projection(#[from] StateError),
     /// The state before what stays cannot be told, so nothing was pruned.
     #[error(
-        "nothing was pruned, for the state behind batch {batches} of host {host} could not be kept: {cause}"
+        "nothing was pruned, for what answers need of host {host} behind {batches} batches could not be kept: {cause}"
     )]
     State {
         /// Which host.
@@ -351,42 +352,76 @@ impl Pruner {
             return Ok(());
         }
         self.projection.catch_up()?;
-        let mut ends: BTreeMap<HostId, Vec<usize>> = BTreeMap::new();
+        let mut wanted: BTreeMap<HostId, Wanted> = BTreeMap::new();
         for host in self.projection.hosts() {
             let Some(chain) = self.projection.chain(&host) else {
                 continue;
             };
-            let mut found = Vec::new();
-            let mut going = false;
+            let mut found = Wanted::default();
             let walked = chain.walk(0, |record| {
-                if record.span.event_count > 0 {
-                    let goes = plan.names(record.span.leaf);
-                    if going && !goes {
-                        found.push(record.position());
-                    }
-                    going = goes;
-                }
+                found.look(record, plan);
                 ControlFlow::Continue(())
             });
             walked.map_err(StateError::from)?;
-            ends.insert(host, found);
+            wanted.insert(host, found);
         }
-        for (host, ends) in ends {
+        for (host, Wanted { ends, lossy, .. }) in wanted {
+            let refused = |batches, cause: String| RetentionError::State { host, batches, cause };
             for batches in ends {
                 if self.stopped() {
                     return Err(RetentionError::Stopped);
                 }
-                let refused = |cause: String| RetentionError::State { host, batches, cause };
                 match self.projection.keep_state(&host, batches) {
                     Ok(true) => {}
-                    Ok(false) => return Err(refused("the disk would not keep the snapshot".into())),
+                    Ok(false) => return Err(refused(batches, "the disk would not keep the snapshot".into())),
                     // An earlier prune whose snapshots are gone: what it left unknown stays so.
                     Err(StateError::Entry(EntryError { pruned: Some(_), .. })) => {}
-                    Err(error) => return Err(refused(error.to_string())),
+                    Err(error) => return Err(refused(batches, error.to_string())),
                 }
             }
+            self.projection
+                .keep_losses(&host, &lossy)
+                .map_err(|error| refused(lossy.len(), error.to_string()))?;
         }
         Ok(())
+    }
+}
+
+/// What must be kept of one host before a plan is carried out.
+#[derive(Default)]
+struct Wanted {
+    /// How many batches stand before each end of a stretch that goes.
+    ends: Vec<usize>,
+    /// Batches that go and report losses of instants that a batch before them, which stays, answers for.
+    lossy: Vec<Span>,
+    going: bool,
+    /// Where the last batch of this run that stays ends.
+    stays_until: Option<BootNanos>,
+}
+
+impl Wanted {
+    fn look(&mut self, record: &BatchRecord, plan: &Plan) {
+        let span = &record.span;
+        if span.flags.first_since_start {
+            self.stays_until = None;
+        }
+        if span.event_count == 0 {
+            return;
+        }
+        let goes = plan.names(span.leaf);
+        if self.going && !goes {
+            self.ends.push(record.position());
+        }
+        self.going = goes;
+        if !goes {
+            self.stays_until = Some(span.until_boot);
+        } else if record.losses > 0
+            && self
+                .stays_until
+                .is_some_and(|until| record.loss_not_before <= until)
+        {
+            self.lossy.push(*span);
+        }
     }
 }
 
