@@ -145,7 +145,7 @@ fn host() -> HostId {
 fn start(folder: &Path) -> Outcome {
     let (begun, cpu_before) = (Instant::now(), cpu()?);
     let projection = projection(folder)?;
-    let query = Query::new(projection);
+    let query = Query::new(Arc::clone(&projection));
     let batches = query.catch_up()?;
     println!("batches {batches}");
     println!("start_wall_ms {}", begun.elapsed().as_millis());
@@ -157,7 +157,7 @@ fn start(folder: &Path) -> Outcome {
     for times in ["first", "again"] {
         for eighth in [4, 1, 7, 8] {
             let at = wall((own * eighth / 8 * BATCH_MS).saturating_sub(BATCH_MS / 2));
-            let begun = Instant::now();
+            let (begun, folded) = (Instant::now(), projection.folded_so_far().1);
             let answer = query.list(
                 Kind::Process,
                 Some(at),
@@ -170,6 +170,8 @@ fn start(folder: &Path) -> Outcome {
             };
             println!("{times}_answer_at_{eighth}_8_ms {}", begun.elapsed().as_millis());
             println!("{times}_answer_at_{eighth}_8_rows {}", value.len());
+            let folded = projection.folded_so_far().1.saturating_sub(folded);
+            println!("{times}_answer_at_{eighth}_8_events_folded {folded}");
         }
     }
     print_memory()

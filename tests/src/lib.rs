@@ -4,6 +4,7 @@ pub mod chains;
 pub mod large;
 pub mod measure;
 pub mod pruning;
+pub mod stated;
 
 /// Header of a leaf that `ledger-worker` appends: follows from the leaf alone.
 #[must_use]

@@ -4,8 +4,12 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use collector::{api, projection::Projection, query::Query};
-use ledger::{Local, Memory};
-use tests::chains::{Maker, STARTS, ledger_of, run_begins, story};
+use common::{ids::HostId, statement::Said};
+use ledger::{Local, Memory, Reader};
+use tests::{
+    chains::{Maker, STARTS, ledger_of, run_begins, story, wall},
+    stated::{silent, stated},
+};
 
 /// An API on a port of its own, for as long as this lives.
 struct Api {
@@ -15,7 +19,10 @@ struct Api {
 
 impl Api {
     fn over(makers: &[&Maker]) -> Self {
-        let reader = ledger_of(Arc::new(Memory::new()), makers).reader();
+        Self::of(ledger_of(Arc::new(Memory::new()), makers).reader())
+    }
+
+    fn of(reader: Reader) -> Self {
         let routes = api::router(Query::new(Arc::new(Projection::new(Arc::new(reader), None))));
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let listener = runtime
@@ -129,6 +136,42 @@ fn golden_answers() {
         ("doctor", &["doctor"]),
         ("no_such_host", &["ps", "--host", "elsewhere"]),
         ("no_such_time", &["ps", "--at", "yesterday"]),
+    ];
+    for (name, line) in lines {
+        insta::assert_snapshot!(*name, api.shown(line));
+    }
+}
+
+#[test]
+fn golden_statements() {
+    let (one, two) = story();
+    let enrolled = |host, name: &str| Said::HostEnrolled {
+        host,
+        name: name.into(),
+        enrolled_at: wall(0),
+    };
+    let said = [
+        enrolled(one.host(), "node-1"),
+        enrolled(HostId([9; 32]), "never\u{1b}[31mseen"),
+        silent(one.host(), 5, 6_000),
+        silent(two.host(), 1, 4_000),
+    ];
+    let api = Api::of(stated(&[&one, &two], &said).reader());
+    let lines: &[(&str, &[&str])] = &[
+        ("statements", &["statements"]),
+        ("statements_wide", &["statements", "-o", "wide"]),
+        (
+            "statements_jsonl",
+            &[
+                "statements",
+                "--kind",
+                "silent",
+                "--host",
+                "node-2",
+                "-o",
+                "jsonl",
+            ],
+        ),
     ];
     for (name, line) in lines {
         insta::assert_snapshot!(*name, api.shown(line));

@@ -1,7 +1,8 @@
 //! `ps`, `flows`, `listeners`, `timeline`: follow the pages, then show them.
 
-use common::answer::{Answer, HostAnswer, Moment, Page, Row, Verdict};
+use common::answer::{Answer, HostAnswer, Moment, Row, Verdict};
 
+use super::pages;
 use crate::{
     Exit, Failure, World,
     args::{FlowsArgs, HostArgs, ListArgs, Output, PsArgs, TimelineArgs},
@@ -87,32 +88,8 @@ pub(crate) fn timeline(
     world: &mut World<'_>,
 ) -> Result<Exit, Failure> {
     let params: Params = vec![("id", args.entity.clone()), ("host", args.host.clone())];
-    let mut rows: Vec<Row> = Vec::new();
-    let mut page: Page<Row> = client.get("timeline", &params)?;
-    loop {
-        rows.append(&mut page.rows);
-        let Some(cursor) = page.next.take() else { break };
-        let mut params = params.clone();
-        params.push(("cursor", cursor));
-        page = client.get("timeline", &params)?;
-    }
-    match output {
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut *world.out, &rows)?;
-            writeln!(world.out)?;
-        }
-        Output::Jsonl => {
-            for row in &rows {
-                serde_json::to_writer(&mut *world.out, row)?;
-                writeln!(world.out)?;
-            }
-        }
-        Output::Table | Output::Wide => {
-            let cells: Vec<Vec<String>> = rows.iter().map(columns::happened).collect();
-            table::write(world.out, columns::TIMELINE, &cells)?;
-        }
-    }
-    Ok(Exit::Fine)
+    let rows: Vec<Row> = pages::all(client, "timeline", &params)?;
+    pages::show(&rows, columns::TIMELINE, columns::happened, output, world)
 }
 
 pub(super) fn host_params(hosts: &HostArgs) -> Params {

@@ -6,6 +6,7 @@ mod cosigned;
 pub(crate) mod doctor;
 pub(crate) mod get;
 pub(crate) mod list;
+mod pages;
 pub(crate) mod proof;
 pub(crate) mod statements;
 pub(crate) mod status;

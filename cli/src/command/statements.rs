@@ -1,13 +1,12 @@
 //! `statements`: what the collector says of its hosts.
 
-use common::answer::{Page, StatementRow};
+use common::answer::StatementRow;
 
-use super::list::host_params;
+use super::{list::host_params, pages};
 use crate::{
     Exit, Failure, World,
     args::{Output, StatementsArgs},
     client::Client,
-    show::table,
     when,
 };
 
@@ -28,32 +27,10 @@ pub(crate) fn run(
             params.push((name, when::instant(text, world.now)?.to_string()));
         }
     }
-    let mut page: Page<StatementRow> = client.get("statements", &params)?;
-    let mut rows = std::mem::take(&mut page.rows);
-    while let Some(cursor) = page.next.take() {
-        let mut params = params.clone();
-        params.push(("cursor", cursor));
-        page = client.get("statements", &params)?;
-        rows.append(&mut page.rows);
-    }
-    match output {
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut *world.out, &rows)?;
-            writeln!(world.out)?;
-        }
-        Output::Jsonl => {
-            for row in &rows {
-                serde_json::to_writer(&mut *world.out, row)?;
-                writeln!(world.out)?;
-            }
-        }
-        Output::Table | Output::Wide => {
-            let wide = output == Output::Wide;
-            let cells: Vec<Vec<String>> = rows.iter().map(|row| cells(row, wide)).collect();
-            table::write(world.out, if wide { HEADING_WIDE } else { HEADING }, &cells)?;
-        }
-    }
-    Ok(Exit::Fine)
+    let rows: Vec<StatementRow> = pages::all(client, "statements", &params)?;
+    let wide = output == Output::Wide;
+    let heading = if wide { HEADING_WIDE } else { HEADING };
+    pages::show(&rows, heading, |row| cells(row, wide), output, world)
 }
 
 fn cells(row: &StatementRow, wide: bool) -> Vec<String> {

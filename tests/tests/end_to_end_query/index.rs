@@ -19,16 +19,16 @@ use common::{
     batch::{BodyView, HeaderFlags, UnverifiedHeader},
     bundle::Selection,
     event::{Event, Kind, SensorId, process::ProcessCause},
-    ids::{EventIndex, Hash, HostId, LeafIndex, Sequence, StatementNumber, WallNanos},
-    note::SignerKey,
+    ids::{EventIndex, HostId, LeafIndex, Sequence, StatementNumber, WallNanos},
     projection::{Slot, batch::BATCH_RECORD_BYTES},
     receipt::Receipt,
-    statement::{BatchPoint, Said, StatementChain, VerifiedStatement},
+    statement::Said,
 };
-use ledger::{Entry, Memory, Reader, bundle::ExportError};
+use ledger::{Memory, Reader, bundle::ExportError};
 use proptest::prelude::*;
-use tests::chains::{
-    LEDGER_KEY_SEED, Maker, STARTS, event, ledger_of, loss, process, process_key, run_begins, story, wall,
+use tests::{
+    chains::{Maker, STARTS, event, ledger_of, loss, process, process_key, run_begins, story, wall},
+    stated::{silent, stated},
 };
 
 use crate::list_chain::ListChain;
@@ -188,40 +188,13 @@ fn answers(query: &Query) -> Result<String, QueryError> {
     Ok(out)
 }
 
-/// Statements that a host fell silent after these batches of it.
-fn silences(host: HostId, after: &[u64]) -> Vec<VerifiedStatement> {
-    let key = SignerKey::from_seed("ledger.example/test", &LEDGER_KEY_SEED).unwrap();
-    let mut chain = StatementChain::default();
-    let made = (0..).zip(after).map(|(number, sequence)| {
-        let said = Said::Silent {
-            host,
-            last: Some(BatchPoint {
-                sequence: Sequence(*sequence),
-                header: Hash::default(),
-            }),
-            since: wall(number),
-            watching_since: wall(0),
-            threshold_ns: 1,
-        };
-        let statement = chain.write(said, wall(number), 5, &key).unwrap();
-        chain.follow(&statement).unwrap();
-        statement
-    });
-    made.collect()
-}
-
-/// A ledger of these chains and, after them, statements.
-fn stated(makers: &[&Maker], statements: &[VerifiedStatement]) -> Reader {
-    let mut ledger = ledger_of(Arc::new(Memory::new()), makers);
-    for statement in statements {
-        let entry = Entry {
-            header: statement.bytes(),
-            body: &[],
-        };
-        ledger.append_group(&[entry]).unwrap();
-    }
-    ledger.integrate_and_publish().unwrap();
-    ledger.reader()
+/// What is said of a host that fell silent after these batches of it.
+fn silences(host: HostId, after: &[u64]) -> Vec<Said> {
+    after
+        .iter()
+        .zip(0..)
+        .map(|(last, ms)| silent(host, *last, ms))
+        .collect()
 }
 
 /// The story's ledger, counted, as far as `batches` of each host; behind all of it, statements of silence.
@@ -235,7 +208,7 @@ fn counted(batches: usize) -> (Arc<Counted>, Arc<AtomicU64>, Arc<AtomicU64>) {
     };
     let counts = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let counted = Counted {
-        reader: stated(&[&one, &two], &statements),
+        reader: stated(&[&one, &two], &statements).reader(),
         headers: Arc::clone(&counts.0),
         bodies: Arc::clone(&counts.1),
     };
@@ -251,11 +224,11 @@ proptest! {
     ) {
         after.sort_unstable();
         let (one, two) = story();
-        let reader = Arc::new(stated(&[&one, &two], &silences(one.host(), &after)));
+        let reader = Arc::new(stated(&[&one, &two], &silences(one.host(), &after)).reader());
         let directory = tempfile::tempdir().unwrap();
         // Taken up in the middle, as after a restart.
         let some = &silences(one.host(), &after)[..cut.index(after.len() + 1)];
-        let before = Projection::new(Arc::new(stated(&[&one, &two], some)), Some(directory.path().to_owned()));
+        let before = Projection::new(Arc::new(stated(&[&one, &two], some).reader()), Some(directory.path().to_owned()));
         before.catch_up().unwrap();
         drop(before);
         let projection = Projection::new(reader, Some(directory.path().to_owned()));
