@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     os::unix::fs::MetadataExt,
     path::Path,
     process::{Command, Stdio},
@@ -169,6 +170,15 @@ async fn nine_tenths_go_from_the_running_collector_while_batches_come_in() {
     assert!(collector.end(Signal::TERM).success());
     collector.run();
     assert_eq!(ask_kept(&collector), expected);
+    // And one whose index is gone: but for the host's name, which it last gave in a body that is gone.
+    assert!(collector.end(Signal::TERM).success());
+    fs::remove_dir_all(collector.layout.projections().join("chains")).unwrap();
+    collector.run();
+    let mut nameless = expected.clone();
+    nameless
+        .iter_mut()
+        .for_each(|answer| answer["hostname"] = Value::Null);
+    assert_eq!(ask_kept(&collector), nameless);
     assert!(collector.end(Signal::TERM).success());
     let report = assert_sound(&collector);
     assert_eq!(report["notes"], Value::Array(Vec::new()), "{report:#}");
