@@ -261,7 +261,7 @@ impl Index {
             store.batches.flush()?;
             store.statements.flush()?;
             // A crash before the rename leaves the tips before, which vouch for fewer of the same records.
-            let partial = directory.join(format!("{TIPS}.new-{}", std::process::id()));
+            let partial = directory.join(format!("{TIPS}.new"));
             fs::write(&partial, tips.encode())?;
             fs::File::open(&partial)?.sync_data()?;
             fs::rename(&partial, directory.join(TIPS))

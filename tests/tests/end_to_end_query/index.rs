@@ -288,7 +288,7 @@ fn a_crash_before_the_index_was_durable_costs_nothing_but_time() {
     let tips = directory.path().join("chains/tips");
     let durable = fs::read(&tips).unwrap();
     for torn in [0, 10, durable.len() - 1] {
-        fs::write(tips.with_extension("new-1"), &durable[..torn]).unwrap();
+        fs::write(tips.with_extension("new"), &durable[..torn]).unwrap();
         let (projection, query) = open(&entries, directory.path());
         assert_eq!(query.ask(answers).unwrap(), expected);
         assert_eq!(projection.generation(), 0, "a partial file is none");

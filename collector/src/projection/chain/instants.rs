@@ -44,7 +44,10 @@ struct Segment {
 
 impl Chain<'_> {
     /// The segments, newest first, until told to stop.
-    fn segments(&self, mut look: impl FnMut(&Segment) -> ControlFlow<()>) -> Result<(), IndexError> {
+    fn segments(
+        &self,
+        mut look: impl FnMut(&Segment) -> Result<ControlFlow<()>, IndexError>,
+    ) -> Result<(), IndexError> {
         let (mut last, mut after) = (self.tip.newest, None);
         while let Some(record) = last {
             let first = self.read(record.segment_start)?;
@@ -60,7 +63,7 @@ impl Chain<'_> {
                 last: record,
                 after,
             };
-            if look(&segment).is_break() {
+            if look(&segment)?.is_break() {
                 return Ok(());
             }
             after = Some(first);
@@ -81,10 +84,10 @@ impl Chain<'_> {
         self.segments(|segment| {
             earliest = Some(segment.first);
             if segment.first.span.from_wall > at {
-                return ControlFlow::Continue(());
+                return Ok(ControlFlow::Continue(()));
             }
             found = Some((segment.first, segment.last, segment.after));
-            ControlFlow::Break(())
+            Ok(ControlFlow::Break(()))
         })?;
         let Some((first, last, after)) = found else {
             return Ok(Cut {
@@ -170,31 +173,33 @@ impl Chain<'_> {
         hi: WallNanos,
         most: usize,
     ) -> Result<Vec<(WallNanos, WallNanos)>, StateError> {
-        let mut segments = Vec::new();
-        self.segments(|segment| {
-            segments.push((segment.first, segment.last));
-            ControlFlow::Continue(())
-        })?;
-        let mut found = Vec::new();
+        let mut found: Vec<(Span, Span)> = Vec::new();
         // Between two segments the clock went back: nothing is left out there.
-        for (first, last) in segments.into_iter().rev() {
-            let begins = self.search_from(last, |record| {
+        self.segments(|Segment { first, last, .. }| {
+            let begins = self.search_from(*last, |record| {
                 record.position() >= first.position() && record.span.until_wall >= lo
             })?;
-            let Some(begins) = begins.past else { continue };
-            let mut before: Option<Span> = None;
+            let Some(begins) = begins.past else {
+                return Ok(ControlFlow::Continue(()));
+            };
+            let (mut here, mut before): (Vec<(Span, Span)>, Option<Span>) = (Vec::new(), None);
             self.walk(begins.position(), |record| {
                 let span = record.span;
-                if record.position() > last.position() || span.from_wall > hi || found.len() == most {
+                if record.position() > last.position() || span.from_wall > hi || here.len() == most {
                     return ControlFlow::Break(());
                 }
                 if let Some(before) = before.filter(|before| before.until_wall < span.from_wall) {
-                    found.push((before, span));
+                    here.push((before, span));
                 }
                 before = Some(span);
                 ControlFlow::Continue(())
             })?;
-        }
+            // The earliest are wanted, and segments come newest first.
+            here.append(&mut found);
+            here.truncate(most);
+            found = here;
+            Ok(ControlFlow::Continue(()))
+        })?;
         found
             .into_iter()
             .map(|(a, b)| Ok((self.held(a)?.until_wall, self.held(b)?.from_wall)))
