@@ -219,7 +219,7 @@ async fn killed_anywhere_in_a_prune_it_goes_on_after_the_start_and_loses_nothing
     let host = Host::enrolled(77, &collector);
     let mut loaded = Maker::new(77);
     loaded.seal(STARTS, 0, 9, &run_begins(loaded.host(), "busy", 0));
-    let mut interrupted = 0;
+    let (mut killed, mut stopped) = (0, 0);
     for round in 0..6_u64 {
         let (mut session, welcome) = Session::open(&host, &collector).await;
         let acknowledged = usize::try_from(welcome.next.0).unwrap();
@@ -249,17 +249,23 @@ async fn killed_anywhere_in_a_prune_it_goes_on_after_the_start_and_loses_nothing
             thread::sleep(Duration::from_micros(200));
         }
         thread::sleep(Duration::from_millis(round * 15));
-        collector.end(Signal::KILL);
+        // Every third time it is stopped in order instead, which ends a prune between two groups.
+        if round % 3 == 2 {
+            assert!(collector.end(Signal::TERM).success());
+            stopped += u32::from(mark.exists());
+        } else {
+            collector.end(Signal::KILL);
+            killed += u32::from(mark.exists());
+        }
         child.wait().unwrap();
-        interrupted += u32::from(mark.exists());
         let (code, report) = collector.verify();
         assert_eq!(code, Some(0), "round {round}: {report:#}");
         collector.run();
         wait_until("the mark goes", || !mark.exists());
         assert_sound(&collector);
     }
-    println!("6 kills, {interrupted} of them within a prune");
-    assert!(interrupted > 0);
+    println!("4 kills, {killed} of them within a prune; 2 stops in order, {stopped} of them within a prune");
+    assert!(killed + stopped > 0);
     assert!(collector.end(Signal::TERM).success());
     let report = assert_sound(&collector);
     assert_eq!(report["notes"], Value::Array(Vec::new()), "{report:#}");
