@@ -6,6 +6,7 @@ use common::{
     answer::Moment,
     checkpoint::Checkpoint,
     event::Event,
+    ids::KeyEpoch,
     ledger_keys::LedgerKeys,
     proof::{self, EventProof, PROOF_BYTES_MAX, ProvenEvent},
     split::{ProvenSplit, SPLIT_BYTES_MAX, SplitProof, checkpoint_at_end},
@@ -210,6 +211,11 @@ fn show_statement(
         return not_proven(&text, output, world);
     }
     let checkpoint = &proven.checkpoint;
+    // Of a later key epoch the two headers show that one key signed both, not whose it is.
+    let epoch = match &fields.said {
+        Said::Equivocation(equivocation) => equivocation.key_epoch(),
+        _ => None,
+    };
     match output {
         Output::Json | Output::Jsonl => {
             let said = json!({
@@ -218,7 +224,7 @@ fn show_statement(
                 "checkpoint": { "origin": checkpoint.origin, "size": checkpoint.size,
                                 "root": checkpoint.root },
                 "witnesses": cosigned.as_json(), "said": fields.said,
-                "proven_by_host": evidence.is_some(),
+                "proven_by_host": epoch == Some(KeyEpoch(0)), "key_epoch": epoch,
             });
             writeln!(world.out, "{said}")?;
         }
@@ -243,11 +249,17 @@ fn show_statement(
                 writeln!(out, "host {host}:")?;
             }
             writeln!(out, "{}", fields.said)?;
-            if evidence.is_some() {
-                writeln!(
+            match epoch {
+                None => {}
+                Some(KeyEpoch(0)) => writeln!(
                     out,
                     "both headers in it are signed by that host: this needs nobody else's word"
-                )?;
+                )?,
+                Some(epoch) => writeln!(
+                    out,
+                    "both headers in it are signed by one key, of key epoch {epoch}: that it is this host's follows \
+                     from the host's own headers in the ledger, which this file does not hold"
+                )?,
             }
         }
     }

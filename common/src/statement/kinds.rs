@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::retention::{Hold, HoldLifted, PruneCertificate};
 use crate::{
     batch::UnverifiedHeader,
-    ids::{Hash, HostId, Sequence, StatementNumber, WallNanos},
+    ids::{Hash, HostId, KeyEpoch, Sequence, StatementNumber, WallNanos},
     text::Text,
 };
 
@@ -243,6 +243,13 @@ impl Equivocation {
         } else {
             Err(EquivocationFault::NoContradiction)
         }
+    }
+
+    /// The key epoch of the header held. Beyond 0 the two headers alone do not tell whose key it is.
+    #[must_use]
+    pub fn key_epoch(&self) -> Option<KeyEpoch> {
+        let held = UnverifiedHeader::parse(&self.held).ok()?;
+        Some(held.claimed().key_epoch)
     }
 
     fn header(&self, which: &'static str, bytes: &[u8]) -> Result<UnverifiedHeader, EquivocationFault> {

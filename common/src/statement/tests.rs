@@ -10,7 +10,7 @@ use crate::{
     batch::{ChainHead, UnverifiedHeader, sign_header},
     checkpoint::Checkpoint,
     entry::UnverifiedEntry,
-    ids::{Hash, HostId, LeafIndex, Sequence, StatementNumber, WallNanos, hex},
+    ids::{Hash, HostId, KeyEpoch, LeafIndex, Sequence, StatementNumber, WallNanos, hex},
     ledger_keys::LedgerKeys,
     merkle::{inclusion_proof, leaf_hash, root_of},
     note::SignerKey,
@@ -329,9 +329,26 @@ fn two_headers_of_one_sequence_prove_equivocation_to_anybody() {
     fields.public_key.0 = stranger.verifying_key().to_bytes();
     let by_stranger = Equivocation {
         offered: sign_header(&fields, &stranger).unwrap().bytes().to_vec(),
-        ..proof
+        ..proof.clone()
     };
     assert_eq!(by_stranger.check(), Err(EquivocationFault::Keys));
+    assert_eq!(proof.key_epoch(), Some(KeyEpoch(0)));
+    // Of a later epoch anybody's key does: whoever shows such an accusation says that it is not all.
+    let later = |header: &UnverifiedHeader| {
+        let mut fields = header.claimed().clone();
+        fields.public_key.0 = stranger.verifying_key().to_bytes();
+        fields.key_epoch = KeyEpoch(3);
+        sign_header(&fields, &stranger).unwrap().bytes().to_vec()
+    };
+    let unproven = Equivocation {
+        held: later(&held),
+        offered: later(&offered),
+        ..proof
+    };
+    assert_eq!(
+        (unproven.check(), unproven.key_epoch()),
+        (Ok(()), Some(KeyEpoch(3)))
+    );
 }
 
 #[test]
