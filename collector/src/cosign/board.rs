@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write,
+    mem::{Discriminant, discriminant},
     path::PathBuf,
     sync::{Mutex, PoisonError},
 };
@@ -46,7 +47,14 @@ pub struct WitnessesFile {
 #[derive(Debug)]
 pub struct Board {
     path: PathBuf,
-    known: Mutex<WitnessesFile>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    file: WitnessesFile,
+    /// Of which kind each witness's last fault was: another kind is news, other numbers in it are not.
+    kinds: Vec<Option<Discriminant<WitnessFault>>>,
 }
 
 impl Board {
@@ -64,7 +72,8 @@ impl Board {
                 fault: None,
             })
             .collect();
-        let known = WitnessesFile {
+        let kinds = vec![None; policy.witnesses().len()];
+        let file = WitnessesFile {
             quorum_missing: missing.word().to_owned(),
             unsatisfied_since: None,
             withheld: false,
@@ -72,7 +81,7 @@ impl Board {
         };
         Self {
             path,
-            known: Mutex::new(known),
+            known: Mutex::new(Known { file, kinds }),
         }
     }
 
@@ -85,11 +94,13 @@ impl Board {
         publish: bool,
     ) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Known { file: known, kinds } = &mut *known;
         let now = jiff::Timestamp::now().to_string();
         let mut changed = false;
-        for (row, outcome) in known.witnesses.iter_mut().zip(outcomes) {
+        for ((row, kind), outcome) in known.witnesses.iter_mut().zip(kinds).zip(outcomes) {
             match outcome {
                 Ok(time) => {
+                    *kind = None;
                     changed |= row.cosigned_size == 0;
                     (row.cosigned_size, row.cosigned_at) = (size, time);
                     row.fault = None;
@@ -100,8 +111,9 @@ impl Board {
                 }
                 Err(fault) => {
                     let text = fault.to_string();
-                    if row.missing_since.is_none() {
-                        row.missing_since = Some(now.clone());
+                    row.missing_since.get_or_insert_with(|| now.clone());
+                    let what = Some(discriminant(&fault));
+                    if std::mem::replace(kind, what) != what {
                         changed = true;
                         let grave = matches!(
                             fault,
@@ -144,14 +156,15 @@ impl Board {
         changed |= known.withheld != withheld;
         known.withheld = withheld;
         if changed {
-            self.save(&known);
+            self.save(known);
         }
     }
 
     /// What is known.
     #[must_use]
     pub fn read(&self) -> WitnessesFile {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.file.clone()
     }
 
     /// The Prometheus text of the witnesses.
@@ -199,5 +212,45 @@ impl Board {
                 "witnesses.json was not written; the log and /metrics say the same"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::{note::WitnessSigner, witness::PolicyWitness};
+
+    use super::*;
+
+    /// A witness that was merely down, or knew of more leaves, and then says that it holds another history: the file
+    /// went on showing the first reason, and the log never named the second.
+    #[test]
+    fn another_reason_is_written_down_although_the_witness_was_missing_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("witnesses.json");
+        let signer = WitnessSigner::from_seed("witness.example/w", &[1; 32]).unwrap();
+        let listed = PolicyWitness {
+            key: signer.verifier().clone(),
+            url: None,
+        };
+        let policy = Policy::of(vec![listed], 1).unwrap();
+        let board = Board::new(path.clone(), &policy, QuorumMissing::Closed);
+        let shown = |fault: WitnessFault| {
+            let text = fault.to_string();
+            board.record(5, vec![Err(fault)], false, false);
+            let file: WitnessesFile = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            assert!(file.withheld && file.unsatisfied_since.is_some());
+            let row = &file.witnesses[0];
+            (
+                row.fault.as_ref() == Some(&text),
+                row.missing_since.clone().unwrap(),
+            )
+        };
+        let (first, since) = shown(WitnessFault::Unreachable("down".into()));
+        let ahead = |size| WitnessFault::Ahead { recorded: 9, size };
+        assert!(first);
+        assert_eq!(shown(ahead(5)), (true, since.clone()));
+        assert!(!shown(ahead(6)).0, "other numbers are not written each time");
+        let words = String::new();
+        assert_eq!(shown(WitnessFault::Contradicts { words }), (true, since));
     }
 }
