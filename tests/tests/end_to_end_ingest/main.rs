@@ -9,6 +9,8 @@ mod bad_peers;
 mod demanded;
 #[cfg(feature = "oracles")]
 mod foreign_log;
+#[cfg(feature = "oracles")]
+mod foreign_witness;
 #[cfg(feature = "privileged")]
 mod full_disk;
 mod good;

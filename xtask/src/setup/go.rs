@@ -2,7 +2,7 @@
 //!
 //! Owns their versions. Tests find them in `target/tools/bin`, named by `HOSTLEDGER_TOOLS_BIN`.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 
@@ -18,6 +18,10 @@ const TESSERA: [(&str, &str); 2] = [
     ),
 ];
 const TESSERA_VERSION: &str = "v1.0.4";
+
+/// A witness that others wrote; `tests/oracle/witness/go.mod` holds the same version.
+const WITNESS: &str = "github.com/transparency-dev/witness/cmd/omniwitness";
+const WITNESS_VERSION: &str = "v0.0.0-20260720115447-2e1c6971d19e";
 
 /// A peer of the benchmark: the first release whose store can flush before it answers is 2.10; Debian 12 has 2.9.
 const NATS: &str = "github.com/nats-io/nats-server/v2";
@@ -86,6 +90,72 @@ pub(super) fn install(paths: &Paths) -> Result<()> {
             .current_dir(&oracle);
         run(&mut build).context("the oracle in tests/oracle could not be built")?;
         note("oracle of tests/oracle, built");
+        install_witness(paths, &go)?;
+    }
+    Ok(())
+}
+
+/// Builds the omniwitness where it is missing or of another version. The version of `merkle` that it names has no
+/// release, and is not to be had everywhere: it is built with the release that the oracle uses, and with one function
+/// that this lacks and that a witness without subtrees never calls.
+fn install_witness(paths: &Paths, go: &Path) -> Result<()> {
+    let program = paths.tools_bin().join("omniwitness");
+    let embedded = output(Command::new(go).arg("version").arg("-m").arg(&program)).unwrap_or_default();
+    if embedded.contains(WITNESS_VERSION) {
+        note(&format!("omniwitness {WITNESS_VERSION}, present"));
+        return Ok(());
+    }
+    note(&format!(
+        "building omniwitness {WITNESS_VERSION} into target/tools"
+    ));
+    let (oracle, tools) = (paths.root.join("tests/oracle"), paths.tools());
+    let source = oracle.join("witness");
+    let mut list = Command::new(go);
+    clean(&mut list);
+    list.args([
+        "list",
+        "-m",
+        "-f",
+        "{{.Dir}}",
+        "github.com/transparency-dev/merkle",
+    ]);
+    let released = output(list.current_dir(&oracle))?;
+    let merkle = tools.join("merkle");
+    if merkle.exists() {
+        std::fs::remove_dir_all(&merkle)?;
+    }
+    copy_dir(Path::new(released.trim()), &merkle)?;
+    std::fs::copy(source.join("subtree/subtree.go"), merkle.join("proof/subtree.go"))?;
+    let modules = std::fs::read_to_string(source.join("go.mod"))?;
+    let replaced = format!(
+        "{modules}\nreplace github.com/transparency-dev/merkle => {}\n",
+        merkle.display()
+    );
+    std::fs::write(tools.join("omniwitness.mod"), replaced)?;
+    std::fs::copy(source.join("go.sum"), tools.join("omniwitness.sum"))?;
+    let mut build = Command::new(go);
+    clean(&mut build);
+    build
+        .arg("build")
+        .arg("-modfile")
+        .arg(tools.join("omniwitness.mod"))
+        .arg("-o")
+        .arg(&program)
+        .arg(WITNESS)
+        .current_dir(&source);
+    run(&mut build).context("the omniwitness could not be built: is the Go module proxy reachable?")
+}
+
+fn copy_dir(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_dir(&entry.path(), &target)?;
+        } else {
+            std::fs::write(target, std::fs::read(entry.path())?)?;
+        }
     }
     Ok(())
 }
