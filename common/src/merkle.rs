@@ -10,7 +10,7 @@ mod multi;
 mod prove;
 mod verify;
 
-pub use many::{leaf_hashes, root_of};
+pub use many::{complete_nodes, leaf_hashes, root_of};
 pub use multi::{multi_proof, multi_proof_from, root_from_multi};
 pub use prove::{
     Nodes, consistency_proof, consistency_proof_from, inclusion_proof, inclusion_proof_from, root_from,

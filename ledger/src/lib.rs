@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod bundle;
+pub mod candidate;
 pub mod chain_end;
 pub mod frontier;
 pub mod fsck;
@@ -15,16 +16,19 @@ pub mod kept;
 pub mod keys;
 pub mod prune;
 pub mod reader;
+mod recent;
 pub mod recovery;
+mod shared;
 pub mod split;
 pub mod storage;
 pub mod tiles;
 pub mod writer;
 
+pub use candidate::{Candidate, Draft, Stored};
 pub use chain_end::{ChainEndError, last_header};
 pub use group::Entry;
 pub use index::{BatchRecord, Describe, EntryFacts, IndexNews, Tell};
 pub use reader::{Published, ReadError, Reader};
 pub use recovery::{OpenError, Recovered};
 pub use storage::{Local, Memory, StorageError};
-pub use writer::{AppendError, Candidate, Ledger, PublishError};
+pub use writer::{AppendError, Ledger, PublishError};

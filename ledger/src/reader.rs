@@ -4,9 +4,8 @@
 //! are compared with their leaf hash, bodies with their checksum, proofs are verified before they leave.
 
 use std::{
-    fmt,
     ops::Range,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError},
 };
 
 use common::{
@@ -23,11 +22,12 @@ use common::{
 
 use crate::{
     group::{Place, group_path},
-    index::{BatchRecord, Damaged, Describe, Index, IndexNews, Location, Tell},
+    index::{BatchRecord, Damaged, EntryFacts, Index, Location},
     kept::{Kept, kept_path},
-    recovery::{LOOKS_MAX, head_with, rebuild},
+    recovery::{LOOKS_MAX, head_with},
+    shared::Shared,
     storage::{Storage, StorageError},
-    tiles::{BUNDLE_BYTES_MAX, LOG, TILE_BYTES_MAX, TileError, TileStore, object_path},
+    tiles::{BUNDLE_BYTES_MAX, LOG, TILE_BYTES_MAX, TileError, object_path},
 };
 
 /// The latest checkpoint, verified, with the note's bytes.
@@ -121,43 +121,6 @@ pub enum ReadError {
     },
 }
 
-/// Times the index is built again while the ledger is open: more often, something writes to it.
-const REBUILDS_MAX: u32 = 3;
-
-/// What writer and readers share.
-pub(crate) struct Shared {
-    pub(crate) storage: Arc<dyn Storage>,
-    pub(crate) keys: LedgerKeys,
-    pub(crate) tiles: TileStore,
-    pub(crate) published: RwLock<Published>,
-    pub(crate) index: RwLock<Index>,
-    pub(crate) describe: Describe,
-    pub(crate) tell: Tell,
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("storage", &self.storage)
-            .field("keys", &self.keys.first())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    /// Builds `index` again up to `leaves`, for it was found wrong.
-    pub(crate) fn rebuild(&self, index: &mut Index, leaves: u64, why: &str) -> Result<(), String> {
-        if index.rebuilt() >= REBUILDS_MAX {
-            return Err(format!(
-                "{why}, though built again {REBUILDS_MAX} times: who writes to it?"
-            ));
-        }
-        (self.tell)(IndexNews::Building(why.to_owned()));
-        rebuild(self.storage.as_ref(), self.describe, leaves, index, &self.tell)
-            .inspect_err(|why| index.give_up(leaves, why))
-    }
-}
-
 /// Part of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -232,7 +195,7 @@ impl Reader {
         self.checked(leaf, Part::Header, |header, _| {
             let Some(tile) = tile else { return Ok(true) };
             let at = usize::from((leaf.0 % u64::from(TILE_WIDTH)).to_le_bytes()[0]);
-            Ok(self.shared.tiles.hashes(tile)?.get(at) == Some(&leaf_hash(header)))
+            Ok(self.shared.tiles.tile(tile)?.hashes().get(at) == Some(&leaf_hash(header)))
         })
     }
 
@@ -427,7 +390,7 @@ impl Reader {
         self.shared.storage.as_ref()
     }
 
-    /// What the index says of a batch, held against the header there.
+    /// What the index says of a batch, held against the header there, or what was read of that when it was sequenced.
     fn asked(
         &self,
         ask: impl Fn(&Index) -> Result<Option<BatchRecord>, Damaged>,
@@ -449,10 +412,16 @@ impl Reader {
     /// Whether the header at the leaf found is of that batch. One that cannot be read is no fault of the
     /// index, and named by whoever reads it next.
     fn says(&self, host: &HostId, found: &BatchRecord) -> bool {
-        self.header(found.leaf).map_or(true, |header| {
-            (self.shared.describe)(&header)
-                .is_some_and(|facts| facts.host == *host && facts.sequence == found.sequence)
-        })
+        let fits = |facts: Option<EntryFacts>| {
+            facts.is_some_and(|facts| facts.host == *host && facts.sequence == found.sequence)
+        };
+        let recent = self.shared.recent.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(facts) = recent.at(found.leaf) {
+            return fits(facts);
+        }
+        drop(recent);
+        self.header(found.leaf)
+            .map_or(true, |header| fits((self.shared.describe)(&header)))
     }
 
     /// Asks the index, once more after building it again where it is damaged; with how often it had been built

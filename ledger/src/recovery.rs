@@ -9,7 +9,7 @@ mod read;
 
 use std::{
     path::Path,
-    sync::{Arc, RwLock},
+    sync::{Arc, OnceLock, RwLock},
 };
 
 use common::{
@@ -31,7 +31,9 @@ use crate::{
     group::{GROUPS, GroupFault, group_path},
     index::{Describe, Index, IndexNews, Tell},
     keys,
-    reader::{Published, Reader, Shared, checkpoint_path},
+    reader::{Published, Reader, checkpoint_path},
+    recent::Recent,
+    shared::Shared,
     storage::{Storage, StorageError},
     tiles::TileStore,
     writer::{Ledger, PublishError},
@@ -239,13 +241,14 @@ impl Ledger {
             index: RwLock::new(index),
             describe,
             tell,
+            recent: RwLock::new(Recent::default()),
+            poisoned: OnceLock::new(),
         };
         let ledger = Self {
             shared: Arc::new(shared),
             signer,
             edge,
             pending: loaded.pending,
-            poisoned: None,
         };
         let published = found.is_some() && ledger.pending.is_empty();
         Ok(Opened {
@@ -324,6 +327,8 @@ impl Reader {
             index: RwLock::new(index),
             describe,
             tell,
+            recent: RwLock::new(Recent::default()),
+            poisoned: OnceLock::new(),
         })))
     }
 }

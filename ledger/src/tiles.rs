@@ -7,7 +7,7 @@ use std::{
 
 use common::{
     ids::Hash,
-    merkle::{Nodes, root_of},
+    merkle::{Nodes, complete_nodes},
     tile::{Kind, TILE_HEIGHT, TILE_WIDTH, TilePath},
 };
 
@@ -18,8 +18,8 @@ use crate::{
 
 /// Directory of the plain tlog-tiles ledger.
 pub const LOG: &str = "log";
-/// Tiles kept in memory: 8 MiB.
-const CACHE_TILES_MAX: usize = 1024;
+/// Tiles kept in memory, with the nodes inside them: 8 MiB.
+const CACHE_TILES_MAX: usize = 512;
 /// Longest tile in bytes.
 pub(crate) const TILE_BYTES_MAX: u64 = 32 * TILE_WIDTH as u64;
 /// Longest entry bundle in bytes.
@@ -50,11 +50,38 @@ pub fn object_path(path: TilePath) -> String {
     format!("{LOG}/{path}")
 }
 
+/// One tile with the nodes inside it, computed once.
+#[derive(Debug)]
+pub struct Tile {
+    /// By height within the tile: its hashes, the nodes above two of them, and so on.
+    heights: Vec<Vec<Hash>>,
+}
+
+impl Tile {
+    fn new(hashes: &[Hash]) -> Self {
+        Self {
+            heights: complete_nodes(hashes),
+        }
+    }
+
+    /// Its hashes.
+    #[must_use]
+    pub fn hashes(&self) -> &[Hash] {
+        self.heights.first().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The root of the complete subtree of this height at this place among those of its height.
+    fn node(&self, height: u8, place: usize) -> Option<Hash> {
+        self.heights.get(usize::from(height))?.get(place).copied()
+    }
+}
+
 /// Tiles of one ledger.
 #[derive(Debug)]
 pub struct TileStore {
     storage: Arc<dyn Storage>,
-    cache: Mutex<HashMap<TilePath, Arc<Vec<Hash>>>>,
+    /// By the full form of the name. A tile only ever grows, so a wider one serves whoever asks for less.
+    cache: Mutex<HashMap<TilePath, Arc<Tile>>>,
 }
 
 impl TileStore {
@@ -73,30 +100,28 @@ impl TileStore {
         Tree { tiles: self, size }
     }
 
-    /// The hashes at `path`, from the full tile where the partial one has been collected.
-    pub fn hashes(&self, path: TilePath) -> Result<Arc<Vec<Hash>>, TileError> {
-        if let Some(found) = self.cache().get(&path) {
+    /// The tile at `path` or a wider form of it: from the full one where the partial one has been collected.
+    pub fn tile(&self, path: TilePath) -> Result<Arc<Tile>, TileError> {
+        let width = usize::from(path.width);
+        if let Some(found) = self.cache().get(&path.full())
+            && found.hashes().len() >= width
+        {
             return Ok(Arc::clone(found));
         }
         let (bytes, from) = self.bytes(path, TILE_BYTES_MAX)?;
-        let width = usize::from(path.width);
-        let hashes = tile_hashes(&bytes)
-            .and_then(|mut hashes| {
-                let enough = hashes.len() >= width;
-                hashes.truncate(width);
-                enough.then_some(hashes)
-            })
-            .ok_or(TileError::Length {
-                path: object_path(from),
-                bytes: bytes.len(),
-            })?;
-        let hashes = Arc::new(hashes);
+        let hashes = tile_hashes(&bytes).filter(|hashes| hashes.len() >= width);
+        let mut hashes = hashes.ok_or_else(|| TileError::Length {
+            path: object_path(from),
+            bytes: bytes.len(),
+        })?;
+        hashes.truncate(usize::from(from.width));
+        let tile = Arc::new(Tile::new(&hashes));
         let mut cache = self.cache();
         if cache.len() >= CACHE_TILES_MAX {
             cache.clear();
         }
-        cache.insert(path, Arc::clone(&hashes));
-        Ok(hashes)
+        cache.insert(path.full(), Arc::clone(&tile));
+        Ok(tile)
     }
 
     /// Drops what is cached.
@@ -114,7 +139,7 @@ impl TileStore {
         Err(TileError::Missing(object_path(path)))
     }
 
-    fn cache(&self) -> std::sync::MutexGuard<'_, HashMap<TilePath, Arc<Vec<Hash>>>> {
+    fn cache(&self) -> std::sync::MutexGuard<'_, HashMap<TilePath, Arc<Tile>>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -135,9 +160,10 @@ impl Nodes for Tree<'_> {
         let tile = first / u64::from(TILE_WIDTH);
         let missing = || TileError::Missing(format!("tile of node {index} at level {level}"));
         let path = TilePath::in_tree(Kind::Hashes(tile_level), tile, self.size).ok_or_else(missing)?;
-        let hashes = self.tiles.hashes(path)?;
         let begin = usize::from((first % u64::from(TILE_WIDTH)).to_le_bytes()[0]);
-        let nodes = hashes.get(begin..begin + (1 << above)).ok_or_else(missing)?;
-        Ok(root_of(nodes))
+        self.tiles
+            .tile(path)?
+            .node(above, begin >> above)
+            .ok_or_else(missing)
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Three named steps in this order and no other. *Sequence* makes entries durable in a group and fixes their
 //! leaves; only then may anybody be told. *Integrate* writes the entry bundles and tiles that follow from
-//! the groups. *Publish* signs the head, once all that it commits to is durable. Because leaves are fixed by
-//! durable groups alone, integrating again after any crash gives the same bytes: there are never two roots
-//! for one size.
+//! the groups. *Publish* writes and shows the signed head, once all that it commits to is durable. Because leaves
+//! are fixed by durable groups alone, integrating again after any crash gives the same bytes: there are never two
+//! roots for one size. The last two steps wait for the disk in [`crate::candidate`], beside further groups if
+//! the caller likes.
 //!
 //! A write whose outcome nobody knows poisons the writer: it refuses everything from then on, and opening
 //! the ledger anew (see [`crate::recovery`]) decides by looking.
@@ -20,12 +21,13 @@ use common::{
 };
 
 use crate::{
-    frontier::{Frontier, Resource},
+    candidate::{Candidate, Draft, Stored, put},
+    frontier::Frontier,
     group::{BadGroup, Entry, GroupFault, Head, encode_head, group_path},
     index::EntryFacts,
-    reader::{Published, Reader, Shared, checkpoint_path},
+    reader::{Published, Reader},
+    shared::Shared,
     storage::{NewObject, StorageError},
-    tiles::object_path,
 };
 
 /// Most leaves that may wait for a checkpoint, so that a full disk cannot grow the queue without bound.
@@ -68,24 +70,6 @@ pub struct Ledger {
     pub(crate) edge: Frontier,
     /// Headers of durable leaves beyond that edge, in order.
     pub(crate) pending: Vec<Vec<u8>>,
-    /// Why nothing may be written any more.
-    pub(crate) poisoned: Option<String>,
-}
-
-/// A signed head whose tiles are durable and which nobody has seen yet.
-#[derive(Debug)]
-pub struct Candidate {
-    head: Published,
-    edge: Frontier,
-    completed: Vec<Resource>,
-}
-
-impl Candidate {
-    /// The head and its note, signed by the ledger alone.
-    #[must_use]
-    pub fn head(&self) -> &Published {
-        &self.head
-    }
 }
 
 impl Ledger {
@@ -98,7 +82,7 @@ impl Ledger {
     /// *Sequence*: commits `entries` as one group and returns the first one's leaf; the others follow it.
     /// `Ok` means durable: acknowledge now, not earlier.
     pub fn append_group(&mut self, entries: &[Entry<'_>]) -> Result<LeafIndex, AppendError> {
-        self.sound().map_err(AppendError::Fatal)?;
+        self.shared.sound().map_err(AppendError::Fatal)?;
         if self.pending.len().saturating_add(entries.len()) > PENDING_LEAVES_MAX {
             return Err(AppendError::Backlog(self.pending.len()));
         }
@@ -117,9 +101,10 @@ impl Ledger {
         match self.shared.storage.create(&[object]) {
             Ok(()) => {}
             Err(error) if error.is_clean() => return Err(AppendError::NoSpace(error)),
-            Err(error) => return Err(AppendError::Fatal(self.poison(&error))),
+            Err(error) => return Err(AppendError::Fatal(self.shared.poison(&error))),
         }
-        let head = Head::parse(&head, first).map_err(|fault| AppendError::Fatal(self.poison_by(&fault)))?;
+        let head =
+            Head::parse(&head, first).map_err(|fault| AppendError::Fatal(self.shared.poison(&fault)))?;
         self.sequenced(&head, entries.iter().map(|entry| entry.header))
             .map_err(AppendError::Fatal)?;
         Ok(first)
@@ -134,51 +119,56 @@ impl Ledger {
         }
     }
 
-    /// *Integrate*: makes the tiles of every durable leaf durable and signs the head over them, which is not
-    /// shown to readers before [`Self::publish`]; `None` if there is no new leaf. Groups may be appended in
-    /// between: they stay for the next candidate. A candidate that is dropped costs nothing, for the next one
-    /// extends it.
+    /// *Integrate*: makes the tiles of every durable leaf durable, under a signed head that is not shown to readers
+    /// before [`Self::publish`]; `None` if there is no new leaf. Groups may be appended in between: they stay for
+    /// the next candidate.
     pub fn integrate(&mut self) -> Result<Option<Candidate>, PublishError> {
-        self.sound().map_err(PublishError::Fatal)?;
+        self.draft()?.map(Draft::integrate).transpose()
+    }
+
+    /// *Publish*: stores the candidate's note with `cosignatures` (signature lines, each with its newline)
+    /// behind the ledger's own signature, and shows it.
+    pub fn publish(&mut self, candidate: Candidate, cosignatures: &str) -> Result<Published, PublishError> {
+        Ok(self.reveal(candidate.store(cosignatures)?))
+    }
+
+    /// What [`Self::integrate`] begins with: computes the tree of every durable leaf and signs its head, in memory
+    /// alone. The rest may be done elsewhere: [`Draft::integrate`], [`Candidate::store`], then [`Self::reveal`], for
+    /// one draft at a time.
+    pub fn draft(&mut self) -> Result<Option<Draft>, PublishError> {
+        self.shared.sound().map_err(PublishError::Fatal)?;
         if self.pending.is_empty() {
             return Ok(None);
         }
-        let (edge, completed) = self.write_tiles()?;
-        Ok(Some(Candidate {
+        let mut edge = self.edge.clone();
+        let mut completed = Vec::new();
+        for header in &self.pending {
+            edge.push(header, &mut completed).map_err(|EntryTooLong(bytes)| {
+                PublishError::Fatal(format!("a durable header has {bytes} bytes"))
+            })?;
+        }
+        Ok(Some(Draft {
+            shared: Arc::clone(&self.shared),
             head: self.sign(&edge)?,
             edge,
             completed,
         }))
     }
 
-    /// *Publish*: stores the candidate's note with `cosignatures` (signature lines, each with its newline)
-    /// behind the ledger's own signature.
-    pub fn publish(&mut self, candidate: Candidate, cosignatures: &str) -> Result<Published, PublishError> {
-        self.sound().map_err(PublishError::Fatal)?;
-        let Candidate {
-            head,
-            edge,
-            completed,
-        } = candidate;
-        let mut note = head.note.to_vec();
-        note.extend_from_slice(cosignatures.as_bytes());
-        // Read back before it is written: lines that break the note would lock everybody out.
-        match self.shared.keys.open_checkpoint(&note) {
-            Ok(read) if read == head.checkpoint => {}
-            Ok(_) => {
-                return Err(PublishError::Fatal(
-                    "cosignatures changed the checkpoint".to_owned(),
-                ));
-            }
-            Err(error) => {
-                return Err(PublishError::Fatal(format!(
-                    "cosignatures break the note: {error}"
-                )));
-            }
-        }
-        let published = self.store(edge, head.checkpoint, note)?;
-        self.collect_partials(&completed);
-        Ok(published)
+    /// Shows readers a checkpoint that is durable.
+    pub fn reveal(&mut self, stored: Stored) -> Published {
+        let Stored { head, edge } = stored;
+        *self
+            .shared
+            .published
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = head.clone();
+        let covered = edge.size().saturating_sub(self.edge.size());
+        self.edge = edge;
+        // What was appended since the draft was made stays for the next one.
+        let covered = usize::try_from(covered).unwrap_or(usize::MAX);
+        self.pending.drain(..covered.min(self.pending.len()));
+        head
     }
 
     /// Records a durable group in the index and queues its headers. Where the index is damaged it is built
@@ -191,12 +181,15 @@ impl Ledger {
             .map(|header| (self.shared.describe)(header))
             .collect();
         let shared = Arc::clone(&self.shared);
+        let mut recent = shared.recent.write().unwrap_or_else(PoisonError::into_inner);
+        recent.sequenced(head.first, &facts);
+        drop(recent);
         let mut index = shared.index.write().unwrap_or_else(PoisonError::into_inner);
         match index.add_group(head, &facts) {
             Ok(()) => Ok(()),
             Err(damaged) => shared
                 .rebuild(&mut index, head.end().0, &damaged.0)
-                .inspect_err(|why| self.poisoned = Some(why.clone())),
+                .inspect_err(|why| drop(shared.poisoned.set(why.clone()))),
         }
     }
 
@@ -209,37 +202,11 @@ impl Ledger {
         })
     }
 
-    /// Writes the bundles and tiles of all pending leaves. Until [`Ledger::publish`] succeeds nothing refers
-    /// to them; a crash leaves some of them, which the next integration finds to be what it would write.
-    fn write_tiles(&mut self) -> Result<(Frontier, Vec<Resource>), PublishError> {
-        let mut edge = self.edge.clone();
-        let mut completed = Vec::new();
-        for header in &self.pending {
-            edge.push(header, &mut completed).map_err(|EntryTooLong(bytes)| {
-                PublishError::Fatal(format!("a durable header has {bytes} bytes"))
-            })?;
-        }
-        let partials = edge.partials();
-        let resources: Vec<(String, [&[u8]; 1])> = completed
-            .iter()
-            .chain(&partials)
-            .map(|resource| (object_path(resource.path), [resource.bytes.as_slice()]))
-            .collect();
-        let objects: Vec<NewObject<'_>> = resources
-            .iter()
-            .map(|(path, parts)| NewObject { path, parts })
-            .collect();
-        self.shared
-            .storage
-            .create(&objects)
-            .map_err(|error| self.failed(error))?;
-        Ok((edge, completed))
-    }
-
-    /// Signs and stores the head of `edge`, all of whose resources are durable.
+    /// Signs, stores and shows the head of `edge`, all of whose resources are durable.
     pub(crate) fn publish_edge(&mut self, edge: Frontier) -> Result<Published, PublishError> {
         let head = self.sign(&edge)?;
-        self.store(edge, head.checkpoint, head.note.to_vec())
+        let stored = put(&self.shared, edge, head)?;
+        Ok(self.reveal(stored))
     }
 
     /// The signed head of `edge`.
@@ -252,76 +219,15 @@ impl Ledger {
         };
         let note = checkpoint
             .sign(&self.signer)
-            .map_err(|error: CheckpointError| PublishError::Fatal(self.poison_by(&error)))?;
+            .map_err(|error: CheckpointError| PublishError::Fatal(self.shared.poison(&error)))?;
         Ok(Published {
             checkpoint,
             note: note.into_bytes().into(),
         })
     }
 
-    fn store(
-        &mut self,
-        edge: Frontier,
-        checkpoint: Checkpoint,
-        note: Vec<u8>,
-    ) -> Result<Published, PublishError> {
-        // Commit point. A crash in here leaves the old checkpoint or the new one, both true.
-        self.shared
-            .storage
-            .replace(&checkpoint_path(), &note)
-            .map_err(|error| self.failed(error))?;
-        let published = Published {
-            checkpoint,
-            note: note.into(),
-        };
-        *self
-            .shared
-            .published
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = published.clone();
-        let covered = edge.size().saturating_sub(self.edge.size());
-        self.edge = edge;
-        // What was appended since the candidate was made stays for the next one.
-        let covered = usize::try_from(covered).unwrap_or(usize::MAX);
-        self.pending.drain(..covered.min(self.pending.len()));
-        Ok(published)
-    }
-
-    /// Removes the partial forms of resources that are now full. C2SP lets them go, and what a crash leaves
-    /// is read over; so a failure here is none of the ledger's.
-    fn collect_partials(&self, completed: &[Resource]) {
-        for resource in completed {
-            let directory = format!("{}.p", object_path(resource.path));
-            for path in self.shared.storage.list(&directory).unwrap_or_default() {
-                let _ = self.shared.storage.remove(&path);
-            }
-        }
-    }
-
     fn next_leaf(&self) -> u64 {
         self.edge.size() + self.pending.len() as u64
-    }
-
-    fn sound(&self) -> Result<(), String> {
-        self.poisoned.clone().map_or(Ok(()), Err)
-    }
-
-    fn failed(&mut self, error: StorageError) -> PublishError {
-        if error.is_clean() {
-            PublishError::NoSpace(error)
-        } else {
-            PublishError::Fatal(self.poison(&error))
-        }
-    }
-
-    fn poison(&mut self, error: &StorageError) -> String {
-        self.poison_by(error)
-    }
-
-    fn poison_by(&mut self, cause: &dyn std::error::Error) -> String {
-        let cause = cause.to_string();
-        self.poisoned = Some(cause.clone());
-        cause
     }
 }
 

@@ -42,9 +42,9 @@ pub struct Config {
     pub commit_batches_max: usize,
     /// A group is committed once its batches hold this many bytes.
     pub commit_bytes_max: usize,
-    /// A group is committed at the latest this long after its first batch arrived.
+    /// Groups are committed at most this often, and at the latest this long after their first batch arrived.
     pub commit_delay: Duration,
-    /// A checkpoint is published at most this often.
+    /// A checkpoint is begun this long after the one before, or later.
     pub publish_interval: Duration,
     /// A new nonce is given to agents this often.
     pub nonce_interval: Duration,
@@ -65,6 +65,9 @@ pub struct Config {
     pub witnesses: Option<(PathBuf, QuorumMissing)>,
     /// How long to wait for witnesses.
     pub witness_timeout: Duration,
+    /// Witnesses are asked at most this often: where there are any, it takes the place of a shorter
+    /// [`Self::publish_interval`].
+    pub witness_interval: Duration,
     /// A host of which nothing came for this long is stated to be silent.
     pub silence_after: Duration,
     /// What a host's clock may be wrong by beyond all error bounds before it is stated.
@@ -130,13 +133,13 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "commit_delay",
-        "5ms",
-        "commit a group at the latest this long after its first batch",
+        "2ms",
+        "commit a group this long after the one before or after its first batch, whichever is earlier",
     ),
     setting(
         "publish_interval",
-        "250ms",
-        "publish a checkpoint at most this often",
+        "2ms",
+        "begin a checkpoint this long after the one before, or later",
     ),
     setting("nonce_interval", "10s", "give agents a new nonce this often"),
     setting("connections_max", "1024", "connections served at a time"),
@@ -177,6 +180,11 @@ pub const SETTINGS: &[Setting] = &[
          where there is a policy",
     ),
     setting("witness_timeout", "5s", "how long to wait for witnesses"),
+    setting(
+        "witness_interval",
+        "250ms",
+        "ask witnesses at most this often, and publish no more often than that where there are any",
+    ),
     setting(
         "silence_after",
         "10s",
@@ -302,6 +310,10 @@ impl Config {
             witness_timeout: read.duration(
                 "witness_timeout",
                 Duration::from_millis(10)..=Duration::from_secs(60),
+            ),
+            witness_interval: read.duration(
+                "witness_interval",
+                Duration::from_millis(1)..=Duration::from_secs(3600),
             ),
             silence_after: read.duration(
                 "silence_after",

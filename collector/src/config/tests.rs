@@ -22,7 +22,7 @@ fn load(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Res
 #[test]
 fn defaults_and_the_written_template_agree() {
     let defaults = load("", &[], &[]).unwrap();
-    assert_eq!(defaults.commit_delay, Duration::from_millis(5));
+    assert_eq!(defaults.commit_delay, Duration::from_millis(2));
     let uncommented: String = template(&Raw::new())
         .lines()
         .filter_map(|line| line.strip_prefix("# ").filter(|rest| rest.contains(" = ")))
@@ -41,7 +41,7 @@ fn flags_override_environment_overrides_file() {
         file,
         &[
             ("HOSTLEDGER_COLLECTOR_CONNECTIONS_MAX", "2"),
-            ("HOSTLEDGER_COLLECTOR_COMMIT_DELAY", "2ms"),
+            ("HOSTLEDGER_COLLECTOR_COMMIT_DELAY", "3ms"),
             ("HOSTLEDGER_COLLECTOR_DIR", "elsewhere"),
             ("PATH", "/bin"),
         ],
@@ -49,7 +49,7 @@ fn flags_override_environment_overrides_file() {
     )
     .unwrap();
     assert_eq!(config.connections_max, 3);
-    assert_eq!(config.commit_delay, Duration::from_millis(2));
+    assert_eq!(config.commit_delay, Duration::from_millis(3));
     assert_eq!(config.commit_batches_max, 7);
 }
 

@@ -102,7 +102,7 @@ impl Desk {
             }
             Input::Retain(asked) => self.retain(at, *asked),
             // Looked at before the next step, or before this.
-            Input::Cosigned | Input::PruneFailed(_) | Input::Stop => {}
+            Input::Done | Input::PruneFailed(_) | Input::Stop => {}
         }
     }
 

@@ -2,9 +2,12 @@
 //!
 //! Sequence (group commit; durable, then acknowledged), integrate and publish (tiles, checkpoint; then
 //! receipts). When to do which is the sequencer's decision; this thread carries the steps out and their
-//! outcomes back. Owns which connection speaks for which host. Refuses to go on after an outcome nobody knows.
+//! outcomes back, but for a checkpoint's waits, which have a thread of their own. Owns which connection speaks for
+//! which host. Refuses to go on after an outcome nobody knows.
 
 mod desk;
+mod publication;
+mod publisher;
 mod recover;
 mod retaining;
 mod stating;
@@ -21,18 +24,18 @@ use common::{
     sequencer::{CheckedBatch, Group, Sequencer, SequencerConfig, SequencerFailed, Step, StepError},
     watchman::Registered,
 };
-use ledger::{AppendError, Candidate, Entry, Ledger, PublishError};
+use ledger::{AppendError, Entry, Ledger};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 pub(crate) use self::stating::wall_now;
-use self::{desk::Desk, stating::Stating};
+use self::{desk::Desk, publication::Publication, publisher::Publisher, stating::Stating};
 pub use self::{
     recover::{RecoverError, Recovery, recover},
     retaining::{NotStated, Retain, Retained, Retaining},
 };
 use crate::{
     config::Config,
-    cosign::{Board, Cosigner, Verdict, Witnesses, WitnessesError},
+    cosign::{Board, Cosigner, Witnesses, WitnessesError},
     evidence::EvidenceStore,
     mailbox::Mailbox,
     metrics::Metrics,
@@ -85,8 +88,8 @@ pub enum Input {
     Retain(Box<Retaining>),
     /// Pruning ended with an outcome that nobody knows: only a new start may go on.
     PruneFailed(String),
-    /// Witnesses were asked and the verdict is there.
-    Cosigned,
+    /// The disk or the witnesses are done with a checkpoint.
+    Done,
     /// Commit and publish what is there, then end.
     Stop,
 }
@@ -199,17 +202,19 @@ pub fn start(
     for (leaf, batch) in unpublished {
         sequencer.restore_unpublished(leaf, batch);
     }
+    let wake = || {
+        // Weak: the thread's life must not hang on the wish to wake it.
+        let queue = inputs.downgrade();
+        move || {
+            if let Some(queue) = queue.upgrade() {
+                // Full or closed, the thread looks by itself.
+                let _ = queue.try_send(Input::Done);
+            }
+        }
+    };
+    let publisher = Publisher::start(wake()).map_err(PipelineError::Start)?;
     let cosigner = witnesses
-        .map(|(witnesses, board)| {
-            // Weak: the thread's life must not hang on this wish to wake it.
-            let queue = inputs.downgrade();
-            Cosigner::start(witnesses, &reader, board, move || {
-                if let Some(queue) = queue.upgrade() {
-                    // Full or closed, the thread looks by itself.
-                    let _ = queue.try_send(Input::Cosigned);
-                }
-            })
-        })
+        .map(|(witnesses, board)| Cosigner::start(witnesses, &reader, board, wake()))
         .transpose()?;
     metrics.leaves.set(reader.leaves());
     metrics.published_size.set(published);
@@ -219,8 +224,9 @@ pub fn start(
         metrics,
         epoch,
         after_publish,
+        publisher,
         cosigner,
-        candidate: None,
+        publication: Publication::Idle,
         queue,
     };
     thread::Builder::new()
@@ -241,11 +247,12 @@ pub fn start(
 
 fn sequencer_config(config: &Config) -> SequencerConfig {
     let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let witnessed = config.witnesses.as_ref().map(|_| config.witness_interval);
     SequencerConfig {
         group_bytes: config.commit_bytes_max as u64,
         group_batches: config.commit_batches_max,
         group_wait_ns: nanos(config.commit_delay),
-        publish_ns: nanos(config.publish_interval),
+        publish_ns: nanos(config.publish_interval.max(witnessed.unwrap_or_default())),
         // What connections may have under way is bounded before; this is the backstop.
         waiting_bytes_max: config.inflight_bytes_max as u64 * 2,
         retry_ns: nanos(RETRY),
@@ -263,9 +270,9 @@ struct Pipeline {
     metrics: Arc<Metrics>,
     epoch: Instant,
     after_publish: AfterPublish,
+    publisher: Publisher,
     cosigner: Option<Cosigner>,
-    /// The checkpoint that witnesses are being asked about.
-    candidate: Option<Candidate>,
+    publication: Publication,
     queue: mpsc::Receiver<Input>,
 }
 
@@ -310,6 +317,10 @@ impl Pipeline {
 
     /// Carries out every step that is due.
     fn steps(&mut self, at: BootNanos) -> Result<(), PipelineError> {
+        if let Some((done, nanos)) = self.publisher.poll() {
+            self.done(at, done, nanos);
+            self.settle()?;
+        }
         if let Some(verdict) = self.cosigner.as_ref().and_then(Cosigner::poll) {
             self.conclude(at, &verdict);
             self.settle()?;
@@ -370,85 +381,6 @@ impl Pipeline {
             }
         };
         self.desk.sequencer.handle_commit(at, result);
-    }
-
-    /// *Integrate*, and *publish* unless witnesses are to be asked first.
-    fn publish(&mut self, at: BootNanos) {
-        let begun = Instant::now();
-        let integrated = self.ledger.integrate();
-        self.metrics.publish_nanos.add(nanos_since(begun));
-        match (integrated, &self.cosigner) {
-            (Ok(Some(candidate)), None) => self.reveal(at, candidate, ""),
-            (Ok(Some(candidate)), Some(cosigner)) => {
-                // Nobody has seen the head yet. A crash while witnesses are asked leaves the old checkpoint and
-                // at most cosignatures of one that the next start extends.
-                if cosigner.ask(candidate.head()) {
-                    self.candidate = Some(candidate);
-                } else {
-                    let cause = "the thread that asks witnesses is gone".to_owned();
-                    self.desk
-                        .sequencer
-                        .handle_publish(at, Err(StepError::Unknown(cause)));
-                }
-            }
-            (Ok(None), _) => {
-                let size = self.desk.sequencer.published_size();
-                self.desk.sequencer.handle_publish(at, Ok(size));
-            }
-            (Err(error), _) => self.unpublished(at, error),
-        }
-    }
-
-    /// Witnesses were asked about the candidate.
-    fn conclude(&mut self, at: BootNanos, verdict: &Verdict) {
-        match self.candidate.take() {
-            Some(candidate) if verdict.publish => self.reveal(at, candidate, &verdict.lines),
-            // The candidate goes; the next one extends it.
-            _ => self.desk.sequencer.handle_publish(at, Err(StepError::Withheld)),
-        }
-    }
-
-    /// *Publish*.
-    fn reveal(&mut self, at: BootNanos, candidate: Candidate, cosignatures: &str) {
-        let begun = Instant::now();
-        let before = self.desk.sequencer.published_size();
-        let result = self.ledger.publish(candidate, cosignatures);
-        self.metrics.publish_nanos.add(nanos_since(begun));
-        match result {
-            Ok(published) => {
-                let size = published.checkpoint.size;
-                self.metrics.published_size.set(size);
-                (self.after_publish)(before..size);
-                self.desk.sequencer.handle_publish(at, Ok(size));
-            }
-            Err(error) => self.unpublished(at, error),
-        }
-    }
-
-    fn unpublished(&mut self, at: BootNanos, error: PublishError) {
-        tracing::error!(%error, "checkpoint not published");
-        let error = match error {
-            PublishError::NoSpace(_) => StepError::NoSpace,
-            PublishError::Fatal(cause) => StepError::Unknown(cause),
-        };
-        self.desk.sequencer.handle_publish(at, Err(error));
-    }
-
-    /// Commits and publishes what is there, whatever the timers say. What a full disk refuses stays with the
-    /// agents, who were never told that it is stored; what witnesses do not cosign waits for the next start.
-    fn finish(&mut self) -> Result<(), PipelineError> {
-        // Far in the future, yet early enough that "again in a second" is later still and ends the loop.
-        let end = BootNanos(u64::MAX / 2);
-        self.steps(end)?;
-        while self.candidate.is_some() {
-            match self.cosigner.as_ref().and_then(Cosigner::wait) {
-                Some(verdict) => self.conclude(end, &verdict),
-                None => self.candidate = None,
-            }
-            self.settle()?;
-            self.steps(end)?;
-        }
-        Ok(())
     }
 }
 

@@ -43,13 +43,32 @@ pub fn leaf_hashes(entries: &[&[u8]]) -> Vec<Hash> {
 pub fn root_of(hashes: &[Hash]) -> Hash {
     let mut level: Vec<[u8; 32]> = hashes.iter().map(|hash| hash.0).collect();
     while level.len() > 1 {
-        let pairs: Vec<&[u8]> = level.as_flattened().chunks_exact(64).collect();
-        let mut above = vec![[0; 32]; pairs.len()];
-        hash_many_prefixed(&NODE_PREFIX, &pairs, &mut above);
+        let mut above = pairs(&level);
         if level.len() % 2 == 1 {
             above.extend(level.last());
         }
         level = above;
     }
     level.first().map_or_else(empty_root, |root| Hash(*root))
+}
+
+/// Roots of all complete subtrees over `hashes`, by their height: the hashes themselves, the nodes above two of
+/// them, and so on. One at the end that has no sibling has nothing above it.
+#[must_use]
+pub fn complete_nodes(hashes: &[Hash]) -> Vec<Vec<Hash>> {
+    let mut level: Vec<[u8; 32]> = hashes.iter().map(|hash| hash.0).collect();
+    let mut heights = Vec::new();
+    while !level.is_empty() {
+        heights.push(level.iter().map(|node| Hash(*node)).collect());
+        level = pairs(&level);
+    }
+    heights
+}
+
+/// The nodes above each two of `level`, but for an odd one at its end.
+fn pairs(level: &[[u8; 32]]) -> Vec<[u8; 32]> {
+    let pairs: Vec<&[u8]> = level.as_flattened().chunks_exact(64).collect();
+    let mut above = vec![[0; 32]; pairs.len()];
+    hash_many_prefixed(&NODE_PREFIX, &pairs, &mut above);
+    above
 }

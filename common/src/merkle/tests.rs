@@ -115,6 +115,22 @@ fn every_proof_of_every_small_tree() {
 }
 
 #[test]
+fn complete_nodes_are_the_roots_of_complete_subtrees() {
+    let all = leaves(300);
+    for size in [0, 1, 2, 3, 7, 8, 255, 256, 300] {
+        let heights = complete_nodes(&all[..size]);
+        let expected = (0..)
+            .map(|height| 1_usize << height)
+            .take_while(|width| *width <= size);
+        assert_eq!(heights.len(), expected.clone().count(), "size {size}");
+        for (nodes, width) in heights.iter().zip(expected) {
+            let roots: Vec<Hash> = all[..size].chunks_exact(width).map(naive_root).collect();
+            assert_eq!(*nodes, roots, "width {width} of size {size}");
+        }
+    }
+}
+
+#[test]
 fn positions_at_the_end_of_the_number_range_do_not_overflow() {
     let hash = Hash([7; 32]);
     let long = [hash; PROOF_HASHES_MAX];

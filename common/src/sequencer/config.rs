@@ -7,9 +7,10 @@ pub struct SequencerConfig {
     pub group_bytes: u64,
     /// A group is committed once it has this many entries.
     pub group_batches: usize,
-    /// A group is committed once its first batch waited this long.
+    /// Groups are committed at most this often; one that is not full is committed at the latest once its first batch
+    /// waited this long.
     pub group_wait_ns: u64,
-    /// A checkpoint is published at most this often.
+    /// A checkpoint is begun at the earliest this long after the one before was published.
     pub publish_ns: u64,
     /// Entries that wait for a commit take at most this much, bytes; then agents are told to come back.
     pub waiting_bytes_max: u64,

@@ -74,6 +74,8 @@ pub struct Sequencer {
     waiting: VecDeque<Admitted>,
     waiting_bytes: u64,
     waiting_since: BootNanos,
+    /// When the last commit ended.
+    committed_at: BootNanos,
     under_way: UnderWay,
     /// A publication is under way; commits go on beside it, for witnesses may take their time.
     publishing: bool,
@@ -101,6 +103,7 @@ impl Sequencer {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             waiting_since: now,
+            committed_at: now,
             under_way: UnderWay::Nothing,
             publishing: false,
             publish_retry_at: None,
@@ -307,6 +310,7 @@ impl Sequencer {
         let UnderWay::Commit(committed) = core::mem::replace(&mut self.under_way, UnderWay::Nothing) else {
             return;
         };
+        self.committed_at = now;
         match result {
             Ok(first) => {
                 self.retry_at = None;
@@ -400,14 +404,20 @@ impl Sequencer {
         self.published.pop_front()
     }
 
+    /// At once where the last commit is long ago; else so long after it that more may come and share the flush, but
+    /// never longer after the first entry.
     fn commit_due(&self) -> Option<BootNanos> {
         if self.waiting.is_empty() {
             return None;
         }
         let full =
             self.waiting_bytes >= self.config.group_bytes || self.waiting.len() >= self.config.group_batches;
-        let wait = if full { 0 } else { self.config.group_wait_ns };
-        Some(BootNanos(self.waiting_since.0.saturating_add(wait)))
+        if full {
+            return Some(self.waiting_since);
+        }
+        let after = self.committed_at.min(self.waiting_since);
+        let due = BootNanos(after.0.saturating_add(self.config.group_wait_ns));
+        Some(due.max(self.waiting_since))
     }
 
     fn publish_due(&self) -> Option<BootNanos> {

@@ -51,8 +51,8 @@ fn a_group_waits_for_its_time_or_its_size() {
     let all = batches(&genesis(), 3, 0);
     let mut sequencer = sequencer();
     assert_eq!(sequencer.admit(at(5), checked(&all[0])), Ok(Admission::Accepted));
-    assert!(sequencer.poll_step(at(14)).is_none());
-    assert_eq!(sequencer.poll_timeout(), Some(at(15)));
+    assert!(sequencer.poll_step(at(9)).is_none());
+    assert_eq!(sequencer.poll_timeout(), Some(at(10)));
     assert_eq!(sequencer.admit(at(6), checked(&all[1])), Ok(Admission::Accepted));
     // Full: no waiting. One step at a time.
     assert_eq!(group(sequencer.poll_step(at(6))).entries.len(), 2);
@@ -66,6 +66,26 @@ fn a_group_waits_for_its_time_or_its_size() {
     sequencer.handle_commit(at(100), Ok(LeafIndex(0)));
     assert_eq!(sequencer.poll_stored(), Some((host(), Sequence(1))));
     assert_eq!(sequencer.position(&host()).0, Sequence(2));
+}
+
+#[test]
+fn a_group_is_committed_at_once_after_a_pause_and_shares_its_flush_under_load() {
+    let all = batches(&genesis(), 3, 0);
+    let mut sequencer = sequencer();
+    sequencer.admit(at(1000), checked(&all[0])).unwrap();
+    group(sequencer.poll_step(at(1000)));
+    // Came while the disk was busy: others may join it, until it has waited its time.
+    sequencer.admit(at(1003), checked(&all[1])).unwrap();
+    sequencer.handle_commit(at(1008), Ok(LeafIndex(0)));
+    assert!(matches!(sequencer.poll_step(at(1008)), Some(Step::Publish)));
+    assert!(sequencer.poll_step(at(1012)).is_none());
+    assert_eq!(sequencer.poll_timeout(), Some(at(1013)));
+    group(sequencer.poll_step(at(1013)));
+    sequencer.handle_commit(at(1015), Ok(LeafIndex(1)));
+    // Came soon after: so much after the last commit, not after itself.
+    sequencer.admit(at(1020), checked(&all[2])).unwrap();
+    assert_eq!(sequencer.poll_timeout(), Some(at(1025)));
+    group(sequencer.poll_step(at(1025)));
 }
 
 #[test]

@@ -266,7 +266,11 @@ pub(super) fn resume(tiles: &TileStore, size: u64) -> Result<Frontier, OpenError
     let mut levels = Vec::new();
     for level in 0..=TILE_LEVEL_MAX {
         let hashes = match edge_of(Kind::Hashes(level), level) {
-            Some(path) => tiles.hashes(path).map_err(fault)?.to_vec(),
+            Some(path) => {
+                let tile = tiles.tile(path).map_err(fault)?;
+                let hashes = tile.hashes().iter().take(usize::from(path.width));
+                hashes.copied().collect()
+            }
             None => Vec::new(),
         };
         levels.push(hashes);

@@ -1,20 +1,24 @@
 //! A ledger in a local directory.
 //!
 //! An object is written whole under `tmp/`, synced, linked to its name (which fails if the name is taken),
-//! and its directory synced; so a name never shows half an object. `lock` keeps a second writer out.
+//! and its directory synced; so a name never shows half an object. Many objects take these steps together, one
+//! step after the other. `lock` keeps a second writer out.
+
+mod together;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, ErrorKind, IoSlice, Read, Write},
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use self::together::together;
 use super::{NewObject, Storage, StorageError, Usage};
 
 /// File that the writer holds locked; always empty.
@@ -23,6 +27,8 @@ const LOCK: &str = "lock";
 const TMP: &str = "tmp";
 /// Unit in which the system counts a file's blocks (`stat(2)`, `st_blocks`).
 const BLOCK_BYTES: u64 = 512;
+/// Files open at a time while many objects are written.
+const OPEN_MAX: usize = 64;
 /// Bytes compared at a time when an object exists already.
 const COMPARE_BYTES: usize = 1 << 20;
 
@@ -121,38 +127,20 @@ impl Local {
         }
     }
 
-    /// Writes `parts` to a new file under `tmp/` and syncs its data. Nothing has a name yet, so a failure or
-    /// crash here leaves a file that the next writer removes.
-    fn write_tmp(&self, path: &str, parts: &[&[u8]]) -> Result<PathBuf, StorageError> {
+    /// Writes `parts` to a new file under `tmp/`. Nothing has a name yet, so a failure or crash here leaves a file
+    /// that goes with the value or that the next writer removes.
+    fn stage(&self, path: &str, parts: &[&[u8]]) -> Result<(Unnamed, File), StorageError> {
         if self.writer.is_none() {
             let source = io::Error::new(ErrorKind::ReadOnlyFilesystem, "opened for reading only");
-            return Err(StorageError::Unknown {
-                path: path.to_owned(),
-                step: "open",
-                source,
-            });
+            return Err(unknown(path, "open", source));
         }
-        let tmp = self
-            .root
-            .join(TMP)
-            .join(self.next_tmp.fetch_add(1, Ordering::Relaxed).to_string());
-        let written = (|| {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .open(&tmp)
-                .map_err(|e| ("open", e))?;
-            write_parts(&mut file, parts).map_err(|e| ("write", e))?;
-            file.sync_data().map_err(|e| ("fdatasync", e))
-        })();
-        match written {
-            Ok(()) => Ok(tmp),
-            Err((step, source)) => {
-                // Best effort: what stays is removed at the next start.
-                let _ = fs::remove_file(&tmp);
-                Err(classify(path, step, source))
-            }
-        }
+        let number = self.next_tmp.fetch_add(1, Ordering::Relaxed);
+        let tmp = self.root.join(TMP).join(number.to_string());
+        let file = OpenOptions::new().write(true).create_new(true).open(&tmp);
+        let mut file = file.map_err(|e| classify(path, "open", e))?;
+        let unnamed = Unnamed(tmp);
+        write_parts(&mut file, parts).map_err(|e| classify(path, "write", e))?;
+        Ok((unnamed, file))
     }
 
     /// Gives `tmp` its name unless that is taken; a name already taken must hold the same bytes.
@@ -180,62 +168,106 @@ impl Local {
         }
     }
 
-    /// Makes the directory of `path` with its parents, each one's entry durable.
-    fn ensure_directory(&self, path: &str) -> Result<PathBuf, StorageError> {
+    /// Makes the directory of `path` with its parents. Those to be synced before `path` is durable go to `unsynced`,
+    /// each with an object that needs it, those made to `made`.
+    fn ensure_directory<'a>(
+        &self,
+        path: &'a str,
+        durable: &HashSet<PathBuf>,
+        made: &mut Vec<PathBuf>,
+        unsynced: &mut BTreeMap<PathBuf, &'a str>,
+    ) -> Result<(), StorageError> {
         let directory = self.root.join(path).parent().unwrap_or(&self.root).to_owned();
-        let mut durable = self
-            .durable_directories
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut missing: Vec<&Path> = directory
+        let missing = directory
             .ancestors()
-            .take_while(|ancestor| ancestor.starts_with(&self.root) && !durable.contains(*ancestor))
-            .collect();
+            .take_while(|ancestor| ancestor.starts_with(&self.root) && !durable.contains(*ancestor));
+        let mut missing: Vec<&Path> = missing.collect();
         missing.reverse();
-        let made: Vec<PathBuf> = missing.into_iter().map(Path::to_owned).collect();
-        for ancestor in made {
-            match fs::create_dir(&ancestor) {
+        for ancestor in missing {
+            match fs::create_dir(ancestor) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                     return Err(classify(path, "mkdir", error));
                 }
                 _ => {}
             }
             if let Some(parent) = ancestor.parent() {
-                sync_directory(parent).map_err(|e| classify(path, "fsync of parent directory", e))?;
+                unsynced.insert(parent.to_owned(), path);
             }
-            durable.insert(ancestor);
+            made.push(ancestor.to_owned());
         }
-        Ok(directory)
+        unsynced.insert(directory, path);
+        Ok(())
+    }
+
+    /// Gives flushed files their names, by `give` and in directories that are there, and makes these durable.
+    fn name(
+        &self,
+        staged: &[(&str, Unnamed)],
+        give: impl Fn(&Path, &str) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let (mut made, mut unsynced) = (Vec::new(), BTreeMap::new());
+        // Held meanwhile, so that nobody removes a directory as empty in which a name is about to appear.
+        let durable = self.durable_directories();
+        for (path, Unnamed(tmp)) in staged {
+            self.ensure_directory(path, &durable, &mut made, &mut unsynced)?;
+            give(tmp, path)?;
+        }
+        drop(durable);
+        // Names of one directory are synced by one call, and directories at the same time.
+        let unsynced: Vec<(PathBuf, &str)> = unsynced.into_iter().collect();
+        let synced = together(&unsynced, |(directory, path)| {
+            sync_directory(directory).map_err(|e| unknown(path, "fsync of directory", e))
+        });
+        synced.into_iter().collect::<Result<(), _>>()?;
+        self.durable_directories().extend(made);
+        Ok(())
+    }
+
+    fn durable_directories(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.durable_directories
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A file under `tmp/`, which goes with the value.
+struct Unnamed(PathBuf);
+
+impl Drop for Unnamed {
+    fn drop(&mut self) {
+        // Best effort, and gone already if it was renamed: what stays is removed at the next start.
+        let _ = fs::remove_file(&self.0);
     }
 }
 
 impl Storage for Local {
     fn create(&self, objects: &[NewObject<'_>]) -> Result<(), StorageError> {
-        let mut directories = HashSet::new();
-        for object in objects {
-            directories.insert((self.ensure_directory(object.path)?, object.path));
-            let tmp = self.write_tmp(object.path, object.parts)?;
-            // Commit point of this object. A crash before the link leaves nothing but a file in tmp; a crash
-            // after it may or may not keep the name, which is why nobody is told before the sync below.
-            let linked = self.link(&tmp, object.path);
-            let _ = fs::remove_file(&tmp);
-            linked?;
-        }
-        let mut synced = HashSet::new();
-        for (directory, path) in directories {
-            if synced.insert(directory.clone()) {
-                sync_directory(&directory).map_err(|e| unknown(path, "fsync of directory", e))?;
+        let mut staged = Vec::with_capacity(objects.len());
+        for some in objects.chunks(OPEN_MAX) {
+            let mut files = Vec::with_capacity(some.len());
+            for object in some {
+                let (unnamed, file) = self.stage(object.path, object.parts)?;
+                staged.push((object.path, unnamed));
+                files.push((object.path, file));
             }
+            // Begun together, so that the file system writes and commits them together.
+            let flushed = together(&files, |(path, file)| {
+                file.sync_data().map_err(|e| classify(path, "fdatasync", e))
+            });
+            flushed.into_iter().collect::<Result<(), _>>()?;
         }
-        Ok(())
+        // Commit point. A crash before it leaves nothing but files in tmp; a crash after it may or may not keep each
+        // name, which is why nobody is told before the directories are synced.
+        self.name(&staged, |tmp, path| self.link(tmp, path))
     }
 
     fn replace(&self, path: &str, bytes: &[u8]) -> Result<(), StorageError> {
-        let directory = self.ensure_directory(path)?;
-        let tmp = self.write_tmp(path, &[bytes])?;
+        let (unnamed, file) = self.stage(path, &[bytes])?;
+        file.sync_data().map_err(|e| classify(path, "fdatasync", e))?;
         // A crash before or after the rename leaves the old object or the new one, both whole.
-        fs::rename(&tmp, self.root.join(path)).map_err(|e| classify(path, "rename", e))?;
-        sync_directory(&directory).map_err(|e| unknown(path, "fsync of directory", e))
+        self.name(&[(path, unnamed)], |tmp, path| {
+            fs::rename(tmp, self.root.join(path)).map_err(|e| classify(path, "rename", e))
+        })
     }
 
     fn settle(&self, path: &str) -> Result<(), StorageError> {
@@ -324,12 +356,10 @@ impl Storage for Local {
         }
         // A directory that became empty goes as well; one that did not stays, which is no failure. The one that
         // every write begins in stays.
+        let mut durable = self.durable_directories();
         let goes = |parent: &&Path| **parent != self.root.join(TMP) && fs::remove_dir(parent).is_ok();
         if let Some(parent) = target.parent().filter(goes) {
-            self.durable_directories
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(parent);
+            durable.remove(parent);
         }
         Ok(())
     }

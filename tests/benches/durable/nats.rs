@@ -9,9 +9,9 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{BATCHES, HOSTS, Outcome, Sent, WINDOW, hosts, print};
+use super::{HOSTS, Load, Outcome, Sent, hosts, print};
 
-pub(super) async fn measure(address: &str) -> Outcome {
+pub(super) async fn measure(address: &str, load: Load) -> Outcome {
     let mut admin = Connection::open(address, 0).await?;
     let stream =
         br#"{"name":"bench","subjects":["bench.*"],"storage":"file","retention":"limits","num_replicas":1}"#;
@@ -24,13 +24,13 @@ pub(super) async fn measure(address: &str) -> Outcome {
     for host in 1..=HOSTS {
         ready.push((
             Connection::open(address, host).await?,
-            hosts::payloads(host, BATCHES)?,
+            hosts::payloads(host, load.batches())?,
         ));
     }
     let begun = Instant::now();
     let mut running = JoinSet::new();
     for (connection, payloads) in ready {
-        running.spawn(connection.run(payloads));
+        running.spawn(connection.run(payloads, load));
     }
     let mut waits = Vec::new();
     while let Some(done) = running.join_next().await {
@@ -96,14 +96,17 @@ impl Connection {
         }
     }
 
-    async fn run(mut self, payloads: Vec<Vec<u8>>) -> Outcome<Vec<std::time::Duration>> {
+    async fn run(mut self, payloads: Vec<Vec<u8>>, load: Load) -> Outcome<Vec<std::time::Duration>> {
         let subject = format!("bench.{}", self.host);
-        let (mut sent, mut waits) = (Sent::default(), Vec::new());
-        while waits.len() < payloads.len() {
-            while sent.0.len() < payloads.len() && sent.0.len() - waits.len() < WINDOW {
-                let number = sent.0.len();
-                sent.0.push(Instant::now());
+        let (mut sent, mut waits) = (Sent::new(payloads.len(), load), Vec::new());
+        loop {
+            while sent.at.len() - waits.len() < load.window && !sent.is_over() {
+                let number = sent.at.len();
+                sent.at.push(Instant::now());
                 self.publish(&subject, number, &payloads[number]).await?;
+            }
+            if sent.at.len() == waits.len() {
+                return Ok(waits);
             }
             let (number, text) = self.answer().await?;
             if !text.contains("\"seq\"") || text.contains("\"error\"") {
@@ -111,6 +114,5 @@ impl Connection {
             }
             waits.push(sent.wait_of(number)?);
         }
-        Ok(waits)
     }
 }

@@ -19,7 +19,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::P
 use tests::chains::Maker;
 use tokio::task::JoinSet;
 
-use super::{BATCHES, HOSTS, Outcome, Sent, WINDOW, hosts, print};
+use super::{HOSTS, Load, Outcome, Sent, hosts, print};
 
 /// Ends the collector whatever happens.
 struct Running(Child);
@@ -31,14 +31,17 @@ impl Drop for Running {
     }
 }
 
-pub(super) async fn measure(program: &Path, folder: &Path) -> Outcome {
+pub(super) async fn measure(program: &Path, folder: &Path, load: Load) -> Outcome {
     let layout = Layout::new(folder);
     let root = layout.root().to_string_lossy().into_owned();
     command(
         program,
         &["init", "--dir", &root, "--origin", "bench.example/durable"],
     )?;
-    let mut child = Command::new(program)
+    // Whatever ends this program ends the collector as well.
+    let mut child = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(program)
         .args(["run", "--dir", &root, "--log", "warn"])
         .args(["--ingest-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
         .stdout(Stdio::piped())
@@ -53,28 +56,33 @@ pub(super) async fn measure(program: &Path, folder: &Path) -> Outcome {
         .ok_or("the collector did not say where it listens")?
         .parse()?;
     let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    let mut ready = Vec::new();
+    let mut sealed = Vec::new();
     for seed in 1..=HOSTS {
         let config = enrol(program, &layout, folder, seed)?;
+        sealed.push((seed, config, hosts::payloads(seed, load.batches())?));
+    }
+    // Only now, for a connection that says nothing for long is closed.
+    let mut ready = Vec::new();
+    for (seed, config, payloads) in sealed {
         let connection = endpoint.connect_with(config, ingest, "localhost")?.await?;
         let streams = connection.open_bi().await?;
-        let session = Session::open(Maker::new(seed).host(), connection, streams).await?;
-        ready.push((session, hosts::payloads(seed, BATCHES)?));
+        let session = Session::open(Maker::new(seed).host(), connection, streams, load.window).await?;
+        ready.push((session, payloads));
     }
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
     for (session, payloads) in ready {
-        tasks.spawn(session.run(payloads));
+        tasks.spawn(session.run(payloads, load));
     }
-    let (mut stored, mut proven, mut stored_by) = (Vec::new(), Vec::new(), Duration::ZERO);
+    let (mut stored, mut proven) = (Vec::new(), Vec::new());
     while let Some(done) = tasks.join_next().await {
         let done = done??;
         stored.extend(done.stored);
         proven.extend(done.proven);
-        stored_by = stored_by.max(done.stored_by.duration_since(begun));
     }
-    print("stored", stored_by, stored);
-    print("receipt", begun.elapsed(), proven);
+    let taken = begun.elapsed();
+    print("stored", taken, stored);
+    print("receipt", taken, proven);
     drop(running);
     Ok(())
 }
@@ -125,14 +133,13 @@ struct Session {
     send: SendStream,
     receive: RecvStream,
     decoder: FrameDecoder,
-    window: usize,
 }
 
 /// What one host saw.
+#[derive(Default)]
 struct Done {
     stored: Vec<Duration>,
     proven: Vec<Duration>,
-    stored_by: Instant,
 }
 
 impl Session {
@@ -140,13 +147,13 @@ impl Session {
         host: HostId,
         connection: quinn::Connection,
         (send, receive): (SendStream, RecvStream),
+        window: usize,
     ) -> Outcome<Self> {
         let mut session = Self {
             connection,
             send,
             receive,
             decoder: FrameDecoder::default(),
-            window: WINDOW,
         };
         let hello = Hello {
             version: PROTOCOL_VERSION,
@@ -160,10 +167,7 @@ impl Session {
         };
         session.send.write_all(&Message::Hello(hello).encode()?).await?;
         match session.next().await? {
-            Message::Welcome(welcome) => {
-                session.window = WINDOW.min(usize::try_from(welcome.window.batches)?);
-                Ok(session)
-            }
+            Message::Welcome(welcome) if u64::from(welcome.window.batches) >= window as u64 => Ok(session),
             other => Err(format!("not welcome: {other:?}").into()),
         }
     }
@@ -180,25 +184,24 @@ impl Session {
         }
     }
 
-    async fn run(mut self, payloads: Vec<Vec<u8>>) -> Outcome<Done> {
-        let mut sent = Sent::default();
-        let mut done = Done {
-            stored: Vec::new(),
-            proven: Vec::new(),
-            stored_by: Instant::now(),
-        };
-        while done.proven.len() < payloads.len() {
-            while sent.0.len() < payloads.len() && sent.0.len() - done.stored.len() < self.window {
-                let payload = &payloads[sent.0.len()];
-                sent.0.push(Instant::now());
+    async fn run(mut self, payloads: Vec<Vec<u8>>, load: Load) -> Outcome<Done> {
+        let mut sent = Sent::new(payloads.len(), load);
+        let mut done = Done::default();
+        loop {
+            while sent.at.len() - done.proven.len() < load.window && !sent.is_over() {
+                let payload = &payloads[sent.at.len()];
+                sent.at.push(Instant::now());
                 self.send.write_all(payload).await?;
+            }
+            if sent.at.len() == done.proven.len() {
+                self.connection.close(0_u8.into(), b"done");
+                return Ok(done);
             }
             match self.next().await? {
                 Message::Stored { through } => {
                     while done.stored.len() as u64 <= through.0 {
                         done.stored.push(sent.wait_of(done.stored.len())?);
                     }
-                    done.stored_by = Instant::now();
                 }
                 Message::Receipts(receipts) => {
                     for proven in receipts.proven {
@@ -210,7 +213,5 @@ impl Session {
                 _ => {}
             }
         }
-        self.connection.close(0_u8.into(), b"done");
-        Ok(done)
     }
 }

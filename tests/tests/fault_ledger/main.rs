@@ -41,6 +41,9 @@ mod tests {
                             "{context}: {leaves} of {}",
                             self.acknowledged
                         );
+                        // A worker may have died between making a group durable and saying so. Opening publishes
+                        // it, so from here on it must be found again as well.
+                        self.acknowledged = leaves;
                     }
                     (Some("ack"), Some(leaves), None) => self.acknowledged = leaves.parse().unwrap(),
                     (Some("head"), Some(size), Some(root)) => {

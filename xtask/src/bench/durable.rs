@@ -1,40 +1,38 @@
 //! Leaves durable and under a checkpoint, beside NATS JetStream and PostgreSQL storing the same bytes.
 //!
-//! Owns the peers: started here in folders of their own on the same disk, told to flush before they answer, and
-//! ended. Our collector is the real program, with its settings as installed. All take turns within one run.
+//! Owns the turns: each round lets every contestant carry the same load once, at each number under way, and the
+//! medians over rounds are reported. The number under way is the same for all, for the wait follows from it. Our
+//! collector is the real program, with its settings as installed.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::fs;
-use std::net::TcpStream;
-use std::os::unix::fs::chown;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::ingest::parse;
-use super::report::Report;
+use super::peers::{Figures, Nats, Postgres, bound_to_us};
+use super::report::{Report, load_average};
 use crate::paths::Paths;
-use crate::shell::{cargo, note, output, quiet};
+use crate::shell::{cargo, clean, note, output};
 
-/// Where the peers listen; nothing of ours does.
-const NATS_PORT: u16 = 14_222;
-const POSTGRES_PORT: u16 = 15_432;
-/// Connections of every contestant.
-const CLIENTS: &str = "64";
-/// How long PostgreSQL is measured, seconds.
-const SECONDS: &str = "10";
-/// How long a peer may take to start.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Leaves that are under way at a time.
+const UNDER_WAY: [usize; 2] = [64, 512];
+/// Times that each contestant takes its turn; odd, for the median.
+const ROUNDS: usize = 3;
+/// How long a turn lasts, seconds.
+const SECONDS: u32 = 4;
 
-/// One contestant's figures.
-struct Figures {
-    each_second: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-}
+/// Who is measured: until durable, until under a checkpoint, and the peers until they answer.
+const OURS: &str = "hostledger, under a checkpoint";
+const OURS_STORED: &str = "of it until durable";
+const NATS: &str = "NATS JetStream";
+const POSTGRES: &str = "PostgreSQL";
+
+/// Every turn's figures, by the number under way and by contestant.
+type Turns = BTreeMap<usize, BTreeMap<&'static str, Vec<Figures>>>;
 
 /// Measures and adds the report's section. `collector` is the program.
 pub(super) fn measure(paths: &Paths, collector: &Path, folder: &Path, report: &mut Report) -> Result<()> {
@@ -42,73 +40,119 @@ pub(super) fn measure(paths: &Paths, collector: &Path, folder: &Path, report: &m
         fs::remove_dir_all(folder)?;
     }
     fs::create_dir_all(folder)?;
-    let ours = bench(paths, &["ours", &text(collector), &text(&folder.join("ours"))])?;
-    let (stored, receipt) = (figures(&ours, "stored")?, figures(&ours, "receipt")?);
-    line("ours, durable", &stored);
-    line("ours, durable and under a checkpoint", &receipt);
-    let nats = nats(paths, &folder.join("nats"))?;
-    line("NATS JetStream", &nats);
     let payload = output(&mut bench_command(paths, &["payload"]))?;
     let payload = payload.trim();
-    let postgres = Postgres::start(&folder.join("postgres"))?.measure(payload)?;
-    line("PostgreSQL", &postgres);
+    let before = load_average();
+    let most = UNDER_WAY.into_iter().max().unwrap_or_default();
+    let postgres = Postgres::start(&folder.join("postgres"), most)?;
+    let mut turns = Turns::new();
+    for round in 1..=ROUNDS {
+        for under_way in UNDER_WAY {
+            let folder = folder.join(format!("{round}-{under_way}"));
+            let mut took = |who: &'static str, figures: Figures| {
+                note(&format!(
+                    "round {round}, {under_way} under way: {who}: {:.0} a second, p50 {:.1} ms, p99 {:.1} ms",
+                    figures.each_second, figures.p50_ms, figures.p99_ms
+                ));
+                let turns = turns.entry(under_way).or_default();
+                turns.entry(who).or_default().push(figures);
+            };
+            let (stored, receipt) = ours(paths, collector, &folder.join("ours"), under_way)?;
+            took(OURS, receipt);
+            took(OURS_STORED, stored);
+            took(NATS, nats(paths, &folder.join("nats"), under_way)?);
+            took(POSTGRES, postgres.measure(payload, under_way, SECONDS)?);
+            // Only what a turn leaves behind, gigabytes after some.
+            fs::remove_dir_all(&folder)?;
+        }
+    }
+    drop(postgres);
+    fs::remove_dir_all(folder)?;
+    let text = text(&turns, payload.len() / 2, &before);
     report
         .sections
-        .push(("Durable and under a checkpoint".to_owned(), {
-            let row = |name: &str, figures: &Figures| {
-                format!(
-                    "| {name} | {:.0} | {:.2} | {:.1} | {:.1} |\n",
-                    figures.each_second,
-                    receipt.each_second / figures.each_second,
-                    figures.p50_ms,
-                    figures.p99_ms
-                )
-            };
-            format!(
-                "{} batches of {} bytes (header and body) from {CLIENTS} hosts, each with 8 under way before they are \
-                 durable; the same bytes from as many publishers with as many under way; and one insert a \
-                 transaction, with the bytes in the statement, from {CLIENTS} clients for {SECONDS} s. Nobody answers \
-                 before the flush: JetStream with `sync_interval: always`, PostgreSQL as installed. The wait is from \
-                 sending to the answer.\n\n\
-                 | | a second | ours under a checkpoint against it | p50 ms | p99 ms |\n| --- | --- | --- | --- | --- |\n\
-                 {}{}{}{}\n\
-                 Goal: ahead of both, ratios above 1.",
-                ours.get("receipt_count").copied().unwrap_or_default(),
-                payload.len() / 2,
-                row("hostledger, durable and under a checkpoint", &receipt),
-                row("hostledger, durable", &stored),
-                row("NATS JetStream", &nats),
-                row("PostgreSQL", &postgres),
-            )
-        }));
+        .push(("Durable and under a checkpoint".to_owned(), text));
     Ok(())
 }
 
-fn line(who: &str, figures: &Figures) {
-    note(&format!(
-        "{who}: {:.0} a second, p50 {:.1} ms, p99 {:.1} ms",
-        figures.each_second, figures.p50_ms, figures.p99_ms
-    ));
+fn text(turns: &Turns, payload_bytes: usize, load_before: &str) -> String {
+    let mut text = format!(
+        "Batches of {payload_bytes} bytes (header and body) from 64 hosts over QUIC; the same bytes from 64 \
+         publishers; and one insert a transaction, with the bytes in the statement, from as many clients as are under \
+         way. All have the same number under way: another is sent when one is answered, by a receipt in our case. \
+         Nobody answers before the flush: JetStream with `sync_interval: always`, PostgreSQL as installed. Turns of \
+         {SECONDS} s, {ROUNDS} each, one contestant after the other; medians. Clients and servers share the machine. \
+         Load average before: {load_before}, which is what others did.\n\n\
+         | under way | | a second | ours against it | p50 ms | p99 ms |\n| --- | --- | --- | --- | --- | --- |\n"
+    );
+    for (under_way, contestants) in turns {
+        let ours = contestants
+            .get(OURS)
+            .map_or(f64::NAN, |turns| median(turns).each_second);
+        for who in [OURS, OURS_STORED, NATS, POSTGRES] {
+            let figures = contestants.get(who).map(|turns| median(turns));
+            let Some(figures) = figures else { continue };
+            let _ = writeln!(
+                text,
+                "| {under_way} | {who} | {:.0} | {:.2} | {:.1} | {:.1} |",
+                figures.each_second,
+                ours / figures.each_second,
+                figures.p50_ms,
+                figures.p99_ms
+            );
+        }
+    }
+    text.push_str("\nGoal: ahead of both, ratios above 1.");
+    text
 }
 
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
+/// Each figure's median by itself.
+fn median(turns: &[Figures]) -> Figures {
+    let of = |part: fn(&Figures) -> f64| {
+        let mut sorted: Vec<f64> = turns.iter().map(part).collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    };
+    Figures {
+        each_second: of(|turn| turn.each_second),
+        p50_ms: of(|turn| turn.p50_ms),
+        p99_ms: of(|turn| turn.p99_ms),
+    }
 }
 
+/// The bench target, which ends with us, as does what it starts.
 fn bench_command(paths: &Paths, words: &[&str]) -> Command {
-    let mut command = cargo();
+    let mut command = bound_to_us("TERM", &[]);
+    clean(&mut command);
     command
-        .current_dir(&paths.root)
+        .arg(cargo().get_program())
+        .args([
+            "--config",
+            "target.\"cfg(unix)\".runner = [\"setpriv\", \"--pdeathsig\", \"TERM\", \"--\"]",
+        ])
         .args([
             "bench", "--quiet", "--locked", "-p", "tests", "--bench", "durable",
         ])
         .arg("--")
-        .args(words);
+        .args(words)
+        .current_dir(&paths.root);
     command
 }
 
-fn bench(paths: &Paths, words: &[&str]) -> Result<BTreeMap<String, f64>> {
-    Ok(parse(&output(&mut bench_command(paths, words))?))
+fn ours(paths: &Paths, collector: &Path, folder: &Path, under_way: usize) -> Result<(Figures, Figures)> {
+    let (collector, folder) = (collector.to_string_lossy(), folder.to_string_lossy());
+    let (under_way, seconds) = (under_way.to_string(), SECONDS.to_string());
+    let words = ["ours", &collector, &folder, &under_way, &seconds];
+    let values = parse(&output(&mut bench_command(paths, &words))?);
+    Ok((figures(&values, "stored")?, figures(&values, "receipt")?))
+}
+
+fn nats(paths: &Paths, folder: &Path, under_way: usize) -> Result<Figures> {
+    let nats = Nats::start(paths, folder)?;
+    let (under_way, seconds) = (under_way.to_string(), SECONDS.to_string());
+    let words = ["nats", &nats.address(), &under_way, &seconds];
+    let values = parse(&output(&mut bench_command(paths, &words))?);
+    figures(&values, "nats")
 }
 
 fn figures(values: &BTreeMap<String, f64>, name: &str) -> Result<Figures> {
@@ -126,165 +170,27 @@ fn figures(values: &BTreeMap<String, f64>, name: &str) -> Result<Figures> {
     })
 }
 
-/// Ends a program whatever happens.
-struct Running(Child);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn nats(paths: &Paths, folder: &Path) -> Result<Figures> {
-    // Debian 12's 2.9 cannot flush before it answers; the one that setup builds can.
-    let program = paths.tools_bin().join("nats-server");
-    if !program.is_file() {
-        bail!("nats-server is missing: run `cargo xtask setup --for bench`");
-    }
-    fs::create_dir_all(folder)?;
-    let config = folder.join("nats.conf");
-    fs::write(
-        &config,
-        format!(
-            "listen: \"127.0.0.1:{NATS_PORT}\"\njetstream {{ store_dir: {:?}, sync_interval: always }}\n",
-            text(folder)
-        ),
-    )?;
-    let child = Command::new(program)
-        .arg("-c")
-        .arg(&config)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let running = Running(child);
-    wait_for(NATS_PORT)?;
-    let measured = bench(paths, &["nats", &format!("127.0.0.1:{NATS_PORT}")])?;
-    drop(running);
-    figures(&measured, "nats")
-}
-
-fn wait_for(port: u16) -> Result<()> {
-    let begun = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        if begun.elapsed() > PATIENCE {
-            bail!("nothing listens on port {port}");
-        }
-        sleep(Duration::from_millis(50));
-    }
-    Ok(())
-}
-
-/// A PostgreSQL of our own. It refuses to run as root.
-struct Postgres {
-    programs: PathBuf,
-    folder: PathBuf,
-}
-
-impl Postgres {
-    fn start(folder: &Path) -> Result<Self> {
-        let versions = fs::read_dir("/usr/lib/postgresql").context("Debian's `postgresql` is missing")?;
-        let newest = versions.flatten().map(|entry| entry.path().join("bin")).max();
-        let id = |flag| -> Result<u32> {
-            Ok(output(Command::new("id").args([flag, "postgres"]))?
-                .trim()
-                .parse()?)
+    #[test]
+    fn each_row_is_a_median_and_beside_ours() {
+        let turn = |each_second| Figures {
+            each_second,
+            p50_ms: 1e4 / each_second,
+            p99_ms: 5.0,
         };
-        fs::create_dir_all(folder)?;
-        chown(folder, Some(id("-u")?), Some(id("-g")?))?;
-        let postgres = Self {
-            programs: newest.context("Debian's `postgresql` has no programs")?,
-            folder: folder.to_owned(),
-        };
-        let data = text(&folder.join("data"));
-        quiet(postgres.program("initdb").args(["--auth=trust", "-D", &data]))?;
-        let options = format!(
-            "-c listen_addresses=127.0.0.1 -c port={POSTGRES_PORT} -c unix_socket_directories={}",
-            text(folder)
+        let of = |rates: [f64; 3]| rates.map(turn).to_vec();
+        let contestants = BTreeMap::from([
+            (OURS, of([900.0, 100.0, 1000.0])),
+            (POSTGRES, of([450.0, 9000.0, 1.0])),
+        ]);
+        let text = text(&Turns::from([(64, contestants)]), 10, "0.1, 0.2, 0.3");
+        assert!(
+            text.contains("| 64 | PostgreSQL | 450 | 2.00 | 22.2 | 5.0 |"),
+            "{text}"
         );
-        let log = text(&folder.join("log"));
-        quiet(
-            postgres
-                .program("pg_ctl")
-                .args(["start", "-w", "-D", &data, "-l", &log, "-o", &options]),
-        )?;
-        Ok(postgres)
+        assert!(text.contains("Load average before: 0.1, 0.2, 0.3"), "{text}");
     }
-
-    /// A program of PostgreSQL as its user, in its folder.
-    fn program(&self, name: &str) -> Command {
-        let mut command = Command::new("runuser");
-        command
-            .args(["-u", "postgres", "--"])
-            .arg(self.programs.join(name))
-            .current_dir(&self.folder);
-        command
-    }
-
-    fn measure(&self, payload: &str) -> Result<Figures> {
-        let port = POSTGRES_PORT.to_string();
-        let at = ["-h", "127.0.0.1", "-p", &port];
-        let table = "CREATE TABLE leaves (leaf bigserial PRIMARY KEY, host int, bytes bytea)";
-        quiet(
-            self.program("psql")
-                .args(at)
-                .args(["-d", "postgres", "-c", table]),
-        )?;
-        let script = self.folder.join("insert.sql");
-        fs::write(
-            &script,
-            format!("INSERT INTO leaves (host, bytes) VALUES (:client_id, '\\x{payload}');\n"),
-        )?;
-        let log = text(&self.folder.join("wait"));
-        let said = output(
-            self.program("pgbench")
-                .args(at)
-                .args([
-                    "-n", "-M", "simple", "-c", CLIENTS, "-j", "2", "-T", SECONDS, "-l",
-                ])
-                .arg(format!("--log-prefix={log}"))
-                .arg("-f")
-                .arg(&script)
-                .arg("postgres"),
-        )?;
-        let rate = said.lines().find_map(|line| {
-            let rest = line.trim().strip_prefix("tps = ")?;
-            rest.split_whitespace().next()?.parse::<f64>().ok()
-        });
-        let waits = waits(&self.folder)?;
-        let at = |part: usize| waits.get(waits.len() * part / 100).copied().unwrap_or_default() / 1e3;
-        Ok(Figures {
-            each_second: rate.with_context(|| format!("pgbench said no rate: {said}"))?,
-            p50_ms: at(50),
-            p99_ms: at(99),
-        })
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        let data = text(&self.folder.join("data"));
-        let _ = quiet(
-            self.program("pg_ctl")
-                .args(["stop", "-m", "immediate", "-D", &data]),
-        );
-    }
-}
-
-/// Microseconds of every transaction that pgbench logged, sorted: the third word of a line.
-fn waits(folder: &Path) -> Result<Vec<f64>> {
-    let mut found: Vec<f64> = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with("wait.") {
-            let text = fs::read_to_string(entry.path())?;
-            let words = text.lines().filter_map(|line| line.split_whitespace().nth(2));
-            found.extend(words.filter_map(|word| word.parse::<f64>().ok()));
-        }
-    }
-    if found.is_empty() {
-        bail!("pgbench logged no transaction in {}", folder.display());
-    }
-    found.sort_unstable_by(f64::total_cmp);
-    Ok(found)
 }

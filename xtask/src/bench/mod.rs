@@ -8,6 +8,7 @@ mod cpu;
 mod durable;
 mod ingest;
 mod load;
+mod peers;
 mod report;
 mod sealing;
 mod watch;
@@ -47,6 +48,8 @@ enum Part {
     Durable,
     /// What a sealed batch costs the agent.
     Sealing,
+    /// Verifying a ledger beside plain SHA-256, on one CPU and on more.
+    Verification,
 }
 
 /// Fixed rates, a second.
@@ -64,11 +67,11 @@ pub(crate) fn command(paths: &Paths, options: &Options) -> Result<()> {
     if !is_root() {
         bail!("the bench loads eBPF programs and runs auditd: run it as root");
     }
-    if options.only == Some(Part::Durable) {
+    if let Some(part @ (Part::Durable | Part::Verification)) = options.only {
         // Neither agent nor eBPF is needed, which take longest to build.
         setup::setup(paths, Purpose::Bench)?;
         let programs = step("build: collector, optimised", || build::build_collector(paths))?;
-        return only(paths, &programs, Part::Durable, options);
+        return only(paths, &programs, part, options);
     }
     let tools = setup::setup(paths, Purpose::Bench)?;
     let object = step("build: eBPF programs", || build::build_ebpf(paths, &tools))?;
@@ -145,6 +148,9 @@ fn one_part(
         Part::Durable => step("bench: durable, beside NATS JetStream and PostgreSQL", || {
             let collector = programs.directory.join("hostledger-collector");
             durable::measure(paths, &collector, &folder.join("durable"), report)
+        }),
+        Part::Verification => step("bench: verification", || {
+            ingest::verify(paths, &folder.join("verification"), report)
         }),
     }
 }

@@ -189,6 +189,13 @@ impl Report {
     }
 }
 
+/// The machine's load over one, five and fifteen minutes: what others did before a measurement.
+pub(super) fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let words: Vec<&str> = text.split_whitespace().take(3).collect();
+    words.join(", ")
+}
+
 /// What the figures depend on.
 fn machine() -> String {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();

@@ -2,8 +2,12 @@
 //!
 //! `cargo bench -p tests --bench speed -- DIR` prints `name value` lines for `cargo xtask bench`. All
 //! measurements are over the same batches, in the same process, repeated until they took long enough to
-//! trust a clock of 10 ms. The parts (hashing, signatures, storing) say where the time of a whole goes.
-//! Judges nothing.
+//! trust a clock of 10 ms. The parts (hashing, signatures, storing) say where the time of a whole goes, and
+//! `-- cores DIR` how verifying and plain SHA-256 go with cores: on threads held to one CPU each, by turns.
+//! `-- make DIR EVENTS` makes a ledger to measure. Judges nothing.
+
+mod cores;
+mod make;
 
 use std::error::Error;
 use std::hint::black_box;
@@ -27,14 +31,27 @@ const LONG_ENOUGH: Duration = Duration::from_secs(2);
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Cargo adds `--bench`; without a folder there is nothing to measure, as under `cargo test --benches`.
-    let Some(folder) = std::env::args()
+    let words: Vec<String> = std::env::args()
         .skip(1)
-        .find(|argument| !argument.starts_with("--"))
-    else {
-        println!("usage: cargo bench -p tests --bench speed -- LEDGER_FOLDER");
-        return Ok(());
-    };
-    let storage = Local::open_reader(Path::new(&folder))?;
+        .filter(|word| !word.starts_with("--"))
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["make", folder, events] => make::ledger(Path::new(folder), events.parse()?),
+        ["cores", folder] => cores::measure(Path::new(folder)),
+        [folder] => parts(Path::new(folder)),
+        _ => {
+            println!(
+                "usage: cargo bench -p tests --bench speed -- LEDGER_FOLDER | cores LEDGER_FOLDER | make DIR EVENTS"
+            );
+            Ok(())
+        }
+    }
+}
+
+/// Checks the ledger in `folder` and reads its batches.
+fn read(folder: &Path) -> Result<(Local, Vec<Batch>), Box<dyn Error>> {
+    let storage = Local::open_reader(folder)?;
     let batches = Mutex::new(Vec::new());
     let report = fsck::run(&storage, &Options::default(), &|_, header, body| {
         check(header, body)?;
@@ -52,7 +69,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !report.is_sound() {
         return Err(format!("the ledger is not sound: {}", report.faults[0]).into());
     }
+    println!("ledger_bytes {}", report.counts.bytes);
     let batches = batches.into_inner()?;
+    Ok((storage, batches))
+}
+
+fn parts(folder: &Path) -> Outcome {
+    let (storage, batches) = read(folder)?;
     let mut events = 0;
     for batch in &batches {
         events += BodyView::parse(&batch.body)?.events().len();
@@ -63,9 +86,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         "event_bytes {}",
         batches.iter().map(|batch| batch.body.len()).sum::<usize>()
     );
-    println!("ledger_bytes {}", report.counts.bytes);
 
-    let plain = repeated(|| {
+    let plain = repeated(LONG_ENOUGH, || {
         for batch in &batches {
             black_box(Hash::of(&batch.body));
         }
@@ -79,9 +101,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("check", checks),
         ("store", store),
     ] {
-        println!("{name}_cpu_ns {}", repeated(|| part(&batches))?.cpu.as_nanos());
+        println!(
+            "{name}_cpu_ns {}",
+            repeated(LONG_ENOUGH, || part(&batches))?.cpu.as_nanos()
+        );
     }
-    let whole = repeated(|| {
+    let whole = repeated(LONG_ENOUGH, || {
         black_box(fsck::run(
             &storage,
             &Options::default(),
@@ -184,10 +209,10 @@ struct Took {
     cpu: Duration,
 }
 
-fn repeated(mut work: impl FnMut() -> Outcome) -> Result<Took, Box<dyn Error>> {
+fn repeated(long_enough: Duration, mut work: impl FnMut() -> Outcome) -> Result<Took, Box<dyn Error>> {
     let (started, cpu_before) = (Instant::now(), cpu()?);
     let mut times = 0;
-    while started.elapsed() < LONG_ENOUGH {
+    while started.elapsed() < long_enough {
         work()?;
         times += 1;
     }
