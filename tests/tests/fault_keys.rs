@@ -96,42 +96,41 @@ fn a_key_is_replaced_or_not_whatever_step_is_the_last() {
         "mkdir",
     ];
     let mut ended = BTreeMap::<&str, u32>::new();
+    let mut run = |call: &str, fault: &str, when: u32| {
+        let context = format!("{call} {fault} at {when}");
+        let work = dir.path().join("work");
+        copy(&base, &work);
+        let mut traced = Command::new("strace");
+        traced
+            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+            .arg(format!("trace={call}"))
+            .arg("-e")
+            .arg(format!("inject={call}:{fault}:when={when}"))
+            .arg(&program);
+        let output = rotate(&mut traced, &work, &offline);
+        let changes = settle(&work, &context);
+        std::fs::remove_dir_all(&work).unwrap();
+        let success = output.status.success();
+        assert!(
+            changes == 2 || changes == 1 && !success,
+            "{context}: {changes} {output:?}"
+        );
+        let how = match (changes, output.status.code()) {
+            (1, None) => "killed, the old key",
+            (1, Some(_)) => "refused, the old key",
+            (_, None) => "killed, the new key",
+            (_, Some(0)) => "done",
+            (_, Some(_)) => "refused, the new key",
+        };
+        *ended.entry(how).or_default() += 1;
+        success
+    };
     for call in calls {
-        for fault in ["signal=KILL", "error=EIO", "error=ENOSPC"] {
-            for when in 1..40 {
-                let context = format!("{call} {fault} at {when}");
-                let work = dir.path().join("work");
-                copy(&base, &work);
-                let mut traced = Command::new("strace");
-                traced
-                    .args(["-f", "-qq", "-o", "/dev/null", "-e"])
-                    .arg(format!("trace={call}"))
-                    .arg("-e")
-                    .arg(format!("inject={call}:{fault}:when={when}"))
-                    .arg(&program);
-                let output = rotate(&mut traced, &work, &offline);
-                let changes = settle(&work, &context);
-                std::fs::remove_dir_all(&work).unwrap();
-                let success = output.status.success();
-                assert!(
-                    changes == 2 || changes == 1 && !success,
-                    "{context}: {changes} {output:?}"
-                );
-                let how = match (changes, output.status.code()) {
-                    (1, None) => "killed, the old key",
-                    (1, Some(_)) => "refused, the old key",
-                    (_, None) => "killed, the new key",
-                    (_, Some(0)) => "done",
-                    (_, Some(_)) => "refused, the new key",
-                };
-                *ended.entry(how).or_default() += 1;
-                if success && fault == "signal=KILL" {
-                    // There is no such call any more.
-                    break;
-                }
-                if success && when > 20 {
-                    break;
-                }
+        // The first that does not kill is one more than there are.
+        let end = (1..200).find(|when| run(call, "signal=KILL", *when)).unwrap();
+        for fault in ["error=EIO", "error=ENOSPC"] {
+            for when in 1..end {
+                run(call, fault, when);
             }
         }
     }

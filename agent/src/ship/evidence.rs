@@ -12,9 +12,9 @@ use std::{
 
 use common::{
     ids::{Hash, hex},
-    ledger_keys::{LedgerKeys, UnverifiedHistory},
+    ledger_keys::LedgerKeys,
     note::VerifierKey,
-    session::{FrameDecoder, Message, Receipts},
+    session::{FrameDecoder, Message},
     split::SplitProof,
 };
 
@@ -41,25 +41,30 @@ pub(super) fn keep(layout: &Layout, fault: &str, remembered: &[u8], offending: &
         let text = format!("{} holds {ITEMS_MAX} items: move them away", dir.display());
         return Err(io::Error::other(text));
     }
-    let of_keys = UnverifiedHistory::begins(offending) || UnverifiedHistory::begins(remembered);
-    let receipts = receipts_in(offending);
-    let offered = receipts.as_ref().map(|receipts| receipts.checkpoint.as_slice());
-    let proof = receipts.as_ref().and_then(|receipts| {
-        let keys = keys_of(layout)?;
-        SplitProof::from_consistency(remembered, &receipts.checkpoint, &receipts.consistency, &keys)
-    });
+    let message = message_in(offending);
+    let (offered, offered_what, remembered_what) = match &message {
+        Some(Message::Keys(history)) => (
+            Some(history.as_slice()),
+            "the history of the ledger's keys that the collector sent",
+            "the history of the ledger's keys that this agent held",
+        ),
+        Some(Message::Receipts(receipts)) => (
+            Some(receipts.checkpoint.as_slice()),
+            "the checkpoint that the collector sent",
+            "the checkpoint this agent remembered",
+        ),
+        _ => (None, "", "the checkpoint this agent remembered"),
+    };
+    let proof = match &message {
+        Some(Message::Receipts(receipts)) => keys_of(layout).and_then(|keys| {
+            SplitProof::from_consistency(remembered, &receipts.checkpoint, &receipts.consistency, &keys)
+        }),
+        _ => None,
+    };
     let proof = proof.map(|proof| proof.encode());
     let files = [
-        (
-            "remembered",
-            Some(remembered),
-            if of_keys {
-                "the history of the ledger's keys that this agent held"
-            } else {
-                "the checkpoint this agent remembered"
-            },
-        ),
-        ("offered", offered, "the checkpoint that the collector sent"),
+        ("remembered", Some(remembered), remembered_what),
+        ("offered", offered, offered_what),
         (
             "split-view",
             proof.as_deref(),
@@ -68,11 +73,7 @@ pub(super) fn keep(layout: &Layout, fault: &str, remembered: &[u8], offending: &
         (
             "message",
             Some(offending),
-            if of_keys {
-                "the history of keys that the collector sent"
-            } else {
-                "the whole message that the collector sent"
-            },
+            "the whole message that the collector sent",
         ),
     ];
     let mut text = format!("hostledger agent evidence, format 1\n{fault}\n\n");
@@ -119,13 +120,10 @@ fn keys_of(layout: &Layout) -> Option<LedgerKeys> {
     Some(keys)
 }
 
-fn receipts_in(message: &[u8]) -> Option<Receipts> {
+fn message_in(bytes: &[u8]) -> Option<Message> {
     let mut decoder = FrameDecoder::default();
-    decoder.push(message);
-    match decoder.next_message() {
-        Ok(Some(Message::Receipts(receipts))) => Some(receipts),
-        _ => None,
-    }
+    decoder.push(bytes);
+    decoder.next_message().ok().flatten()
 }
 
 #[cfg(test)]
@@ -134,6 +132,7 @@ mod tests {
         checkpoint::Checkpoint,
         merkle::{consistency_proof, leaf_hash, root_of},
         note::SignerKey,
+        session::Receipts,
     };
 
     use super::*;

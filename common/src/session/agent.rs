@@ -323,15 +323,15 @@ impl AgentSession {
                 }
                 Err(trust::Untrue::Misplaced(what)) => self.end(now, EndReason::Misplaced(what)),
             },
-            Message::Keys(history) if !awaiting_welcome => self.handle_keys(&history),
+            Message::Keys(history) if !awaiting_welcome => self.handle_keys(history),
             Message::Nonce(nonce) if !awaiting_welcome => self.effects.push_back(AgentEffect::Nonce(nonce)),
             Message::Credit(window) if !awaiting_welcome => connection.set_window(window),
             other => self.end(now, EndReason::Misplaced(other.name())),
         }
     }
 
-    fn handle_keys(&mut self, history: &[u8]) {
-        match self.trust.learn(history) {
+    fn handle_keys(&mut self, history: Vec<u8>) {
+        match self.trust.learn(&history) {
             Ok(changes) => {
                 for change in changes {
                     self.note(AgentEvent::KeyChanged(Box::new(change)));
@@ -340,7 +340,8 @@ impl AgentSession {
             }
             Err(fault) => {
                 let held = self.trust.history();
-                self.halt_beside(AgentFault::Keys(fault), held, history.to_vec());
+                let offending = Message::Keys(history).encode().unwrap_or_default();
+                self.halt_beside(AgentFault::Keys(fault), held, offending);
             }
         }
     }

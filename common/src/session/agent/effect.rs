@@ -50,7 +50,7 @@ pub enum AgentEffect {
         fault: AgentFault,
         /// The checkpoint remembered, as a signed note; of a fault of keys the history held. Empty before the first.
         remembered: Vec<u8>,
-        /// The message that contradicts it; of a fault of keys the history offered.
+        /// The message that contradicts it.
         offending: Vec<u8>,
     },
 }

@@ -113,7 +113,7 @@ fn another_history_than_the_one_held_is_refused_and_kept() {
         let kept = AgentEffect::Evidence {
             fault: fault.clone(),
             remembered: held,
-            offending: offered,
+            offending: Message::Keys(offered).encode().unwrap(),
         };
         assert_eq!(effects, [AgentEffect::Disconnect(id), kept]);
         match fault {
