@@ -66,6 +66,8 @@ pub enum Command {
     Audit(AuditArgs),
     /// Say whether two checkpoints belong to one history, and prove it where they do not
     Compare(CompareArgs),
+    /// Hold a ledger against the checkpoints of it that were anchored elsewhere
+    Anchor(AnchorArgs),
     /// Check that questions can be answered
     Doctor,
 }
@@ -341,6 +343,48 @@ pub struct BundleArgs {
     /// Who must have cosigned its checkpoint
     #[command(flatten)]
     pub witnesses: WitnessArgs,
+}
+
+/// Arguments of `anchor`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AnchorArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub command: AnchorCommand,
+}
+
+/// What `anchor` does.
+#[derive(Debug, Clone, Subcommand)]
+pub enum AnchorCommand {
+    /// Check that the ledger begins with every anchored checkpoint, and since when each existed
+    Verify(AnchorVerifyArgs),
+}
+
+/// Arguments of `anchor verify`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AnchorVerifyArgs {
+    /// The ledger's directory, or the URL of its tiles
+    #[arg(long, value_name = "DIR|URL", env = "HOSTLEDGER_LEDGER")]
+    pub ledger: String,
+    /// An anchor file, or a file that ends in a checkpoint (what a sink was sent); several or repeat
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub anchors: Vec<PathBuf>,
+    /// File with the ledger's verifier key
+    #[arg(long, value_name = "FILE")]
+    pub vkey: PathBuf,
+    /// File with the history of the ledger's keys (`ledger.keys`), believed as far as it follows from --vkey
+    #[arg(long, value_name = "FILE")]
+    pub keys: Option<PathBuf>,
+    /// PEM file with the certificate authorities whose time stamps count; without it stamps are not judged
+    #[arg(long, value_name = "FILE")]
+    pub tsa_ca: Option<PathBuf>,
+    /// Where to write the proof of a split view
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Write each anchored checkpoint and its stamp into this directory, for
+    /// `openssl ts -verify -in N.tsr -data N.checkpoint -CAfile CA`
+    #[arg(long, value_name = "DIR")]
+    pub extract: Option<PathBuf>,
 }
 
 #[cfg(test)]

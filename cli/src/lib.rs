@@ -83,6 +83,7 @@ fn dispatch(args: &Args, world: &mut World<'_>) -> Result<Exit, Failure> {
         Command::Proof(proof) => command::proof::run(client, proof, args.output, world),
         Command::Audit(audit) => command::audit::run(client, audit, args.output, world),
         Command::Compare(compare) => command::compare::run(compare, args.output, world),
+        Command::Anchor(anchor) => command::anchor::run(anchor, args.output, world),
         Command::Doctor => command::doctor::run(&args.collector, args.output, world),
     }
 }

@@ -139,6 +139,12 @@ impl Layout {
         self.root.join("control.sock")
     }
 
+    /// Where the running collector's anchors stand; absent where it has none.
+    #[must_use]
+    pub fn anchors(&self) -> PathBuf {
+        self.root.join("anchors.json")
+    }
+
     /// Addresses and process id of the running collector; absent when none runs.
     #[must_use]
     pub fn running(&self) -> PathBuf {

@@ -4,6 +4,7 @@
 //! decide anything about batches itself: what is accepted, in which order and what is acknowledged is said by
 //! [`common`]'s machines, which the simulation drives without any of this.
 
+pub mod anchor;
 pub mod api;
 pub mod command;
 pub mod config;

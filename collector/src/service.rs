@@ -19,6 +19,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
+    anchor::{self, AnchorsError},
     api,
     config::Config,
     control,
@@ -62,6 +63,9 @@ pub enum ServiceError {
     /// The ledger's keys.
     #[error(transparent)]
     Keys(#[from] KeyFilesError),
+    /// The places where checkpoints are anchored.
+    #[error("checkpoints cannot be anchored: {0}")]
+    Anchors(#[from] AnchorsError),
     /// The ingest socket.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -100,6 +104,11 @@ pub fn run(
         (witnesses, Arc::new(board))
     });
     let board = witnesses.as_ref().map(|(_, board)| Arc::clone(board));
+    let anchors = anchor::load(layout, &config)?.map(|targets| {
+        let board = Arc::new(anchor::board(layout, &targets));
+        (targets, board)
+    });
+    let anchored = anchors.as_ref().map(|(_, board)| Arc::clone(board));
     let recovery = pipeline::recover(layout, witnesses.is_some())?;
     info!(
         leaves = recovery.found.leaves,
@@ -121,13 +130,21 @@ pub fn run(
             Some(layout.projections()),
         ));
         let follower = projection::follow(Arc::clone(&projection)).map_err(ServiceError::Runtime)?;
+        let bell = anchors
+            .map(|(targets, board)| anchor::start(targets, reader.clone(), board))
+            .transpose()?;
         let running = pipeline::start(
             recovery,
             &config,
             Arc::clone(&metrics),
             evidence.clone(),
             witnesses,
-            Box::new(move |_| follower.wake()),
+            Box::new(move |_| {
+                follower.wake();
+                if let Some(bell) = &bell {
+                    bell.ring();
+                }
+            }),
         )?;
         let keeper = Arc::new(keep(&config, &reader, &projection, &running.handle, &metrics)?);
         register::follow(layout.clone(), running.handle.clone()).map_err(ServiceError::Runtime)?;
@@ -150,6 +167,7 @@ pub fn run(
             reader,
             metrics: Arc::clone(&metrics),
             witnesses: board,
+            anchors: anchored,
         })
         .merge(api::router(Query::new(projection)));
         let announcement = Announcement::write(layout, &at)?;

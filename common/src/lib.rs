@@ -12,6 +12,8 @@ extern crate std;
 
 pub mod abi;
 #[cfg(feature = "full")]
+pub mod anchor;
+#[cfg(feature = "full")]
 pub mod answer;
 #[cfg(feature = "full")]
 pub mod batch;
@@ -21,6 +23,8 @@ pub mod bundle;
 pub mod checkpoint;
 #[cfg(feature = "full")]
 pub mod codec;
+#[cfg(feature = "full")]
+pub mod der;
 #[cfg(feature = "full")]
 pub mod entry;
 #[cfg(feature = "full")]
@@ -63,6 +67,8 @@ pub mod statement;
 pub mod text;
 #[cfg(feature = "full")]
 pub mod tile;
+#[cfg(feature = "full")]
+pub mod timestamp;
 #[cfg(feature = "full")]
 pub mod watchman;
 #[cfg(feature = "full")]

@@ -22,6 +22,8 @@ pub const ARGV_BYTES_MAX: usize = 4 * 1024;
 pub const PATH_BYTES_MAX: usize = 4 * 1024;
 /// Longest signed note accepted, in bytes.
 pub const NOTE_BYTES_MAX: usize = 64 * 1024;
+/// Longest answer of a time stamping authority accepted, in bytes.
+pub const TSA_RESPONSE_BYTES_MAX: usize = 64 * 1024;
 /// Most receipts in one session message.
 pub const RECEIPTS_MAX: usize = 256;
 /// Longest agent version in a session's first message, bytes.

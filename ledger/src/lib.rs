@@ -4,6 +4,7 @@
 //! on; both work through a small [`storage::Storage`]. Knows no network and no clock, and nothing of what
 //! headers mean beyond the [`EntryFacts`] it is given. Layout on disk: `docs/format/ledger.md`.
 
+pub mod anchor;
 pub mod audit;
 pub mod bundle;
 pub mod candidate;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use common::{
     checkpoint::CheckpointError,
     ledger_keys::LedgerTrust,
-    merkle::{consistency_proof_from, root_from},
+    merkle::{consistency_proof_from, root_from, verify_consistency},
     split::{ProvenSplit, SplitFault, SplitProof},
 };
 
@@ -97,6 +97,9 @@ pub fn compare(
         (root_from(&tree, smaller.size)?, proof.unwrap_or_default())
     };
     if root == smaller.root {
+        // The tree's inner nodes were read, not computed: without this a directory could be made to agree.
+        verify_consistency(smaller.size, &root, larger.size, &larger.root, &proof)
+            .map_err(|_| CompareError::OtherLedger(larger.size))?;
         return Ok(Compared::Consistent {
             smaller: smaller.size,
             larger: larger.size,

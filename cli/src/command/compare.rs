@@ -126,7 +126,7 @@ fn note(from: &str, origin: &str) -> Result<Vec<u8>, Failure> {
     })
 }
 
-fn open(at: &str) -> Result<Arc<dyn Storage>, Failure> {
+pub(super) fn open(at: &str) -> Result<Arc<dyn Storage>, Failure> {
     if is_url(at) {
         return Ok(Arc::new(Remote::at(at)));
     }

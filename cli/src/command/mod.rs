@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub(crate) mod anchor;
 pub(crate) mod audit;
 pub(crate) mod compare;
 mod cosigned;

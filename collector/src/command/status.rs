@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Dir, Outcome, print};
 use crate::{
+    anchor::AnchorsFile,
     control::{self, Answer, Question},
     cosign::WitnessesFile,
     files, keys,
@@ -37,11 +38,13 @@ impl Status {
         let head = head(&layout);
         let witnesses = witnesses(&layout);
         let retention = running.as_ref().and_then(|_| progress(&layout));
+        let anchors = anchors(&layout);
         let value = json!({
             "retention": retention.as_ref().map(|(progress, holds)| json!({
                 "at": progress.at, "last": progress.last, "rules": progress.rules, "holds": holds,
             })),
             "witnesses": witnesses,
+            "anchors": anchors,
             "running": running,
             "checkpoint": head.as_ref().map(|head| json!({
                 "origin": head.origin,
@@ -68,6 +71,9 @@ impl Status {
             }
             if let Some((progress, holds)) = &retention {
                 lines.extend(retention_lines(progress, holds.len()));
+            }
+            if let Some(file) = &anchors {
+                lines.extend(anchor_lines(file));
             }
             lines.push(format!("{} items of evidence", evidence(&layout)));
             lines.push(format!("{} hosts registered", hosts.len()));
@@ -153,6 +159,28 @@ fn witness_lines(file: &WitnessesFile) -> Vec<String> {
         format!("  {} {state}", row.name)
     }));
     lines
+}
+
+/// Where the collector's anchors last stood.
+fn anchors(layout: &Layout) -> Option<AnchorsFile> {
+    let text = files::read_text(&layout.anchors(), FILE_BYTES_MAX).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+fn anchor_lines(file: &AnchorsFile) -> impl Iterator<Item = String> {
+    file.targets.iter().map(|row| {
+        let last = match row.anchored_at {
+            Some(at) => format!("{} leaves at {at}", row.anchored_size),
+            None => "nothing yet".to_owned(),
+        };
+        let failing = match (&row.failing_since, &row.fault, &row.remedy) {
+            (Some(since), Some(fault), Some(remedy)) => {
+                format!("; FAILING since {since}: {fault} ({remedy})")
+            }
+            _ => String::new(),
+        };
+        format!("anchor {} {}: {last}{failing}", row.target, row.place)
+    })
 }
 
 /// Items of evidence kept.

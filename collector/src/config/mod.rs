@@ -68,6 +68,8 @@ pub struct Config {
     /// Witnesses are asked at most this often: where there are any, it takes the place of a shorter
     /// [`Self::publish_interval`].
     pub witness_interval: Duration,
+    /// Where checkpoints are anchored, and how often; `None` where nowhere.
+    pub anchors: Option<AnchorTargets>,
     /// A host of which nothing came for this long is stated to be silent.
     pub silence_after: Duration,
     /// What a host's clock may be wrong by beyond all error bounds before it is stated.
@@ -76,6 +78,24 @@ pub struct Config {
     pub retention: Vec<Rule>,
     /// How often the rules are applied.
     pub retention_interval: Duration,
+}
+
+/// Where checkpoints are anchored, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnchorTargets {
+    /// The anchor file, relative to the directory.
+    pub file: Option<PathBuf>,
+    /// The time stamping authority's URL, and the file with the certificates its stamps must lead to, relative to
+    /// the directory.
+    pub tsa: Option<(String, PathBuf)>,
+    /// The URL of a sink.
+    pub http: Option<String>,
+    /// Anchor once so many leaves were added.
+    pub leaves: u64,
+    /// Anchor once so long after the last time, if leaves were added.
+    pub interval: Duration,
+    /// How long an authority or a sink may take.
+    pub timeout: Duration,
 }
 
 /// What to do with a checkpoint that too few witnesses cosigned. There is no default.
@@ -184,6 +204,41 @@ pub const SETTINGS: &[Setting] = &[
         "witness_interval",
         "250ms",
         "ask witnesses at most this often, and publish no more often than that where there are any",
+    ),
+    setting(
+        "anchor_file",
+        "",
+        "file, best on another disk, that signed checkpoints are appended to; empty for none",
+    ),
+    setting(
+        "anchor_tsa",
+        "",
+        "URL of an RFC 3161 time stamping authority that stamps checkpoints; its stamps go into anchor_file",
+    ),
+    setting(
+        "anchor_tsa_ca",
+        "",
+        "PEM file with the certificate authorities that stamps must lead to; must be said where there is anchor_tsa",
+    ),
+    setting(
+        "anchor_http",
+        "",
+        "URL that signed checkpoints are posted to; empty for none",
+    ),
+    setting(
+        "anchor_leaves",
+        "100000",
+        "anchor a checkpoint once this many leaves were added since the last one",
+    ),
+    setting(
+        "anchor_interval",
+        "1h",
+        "anchor a checkpoint this long after the last one, if leaves were added",
+    ),
+    setting(
+        "anchor_timeout",
+        "10s",
+        "how long a time stamping authority or a sink may take",
     ),
     setting(
         "silence_after",
@@ -315,6 +370,7 @@ impl Config {
                 "witness_interval",
                 Duration::from_millis(1)..=Duration::from_secs(3600),
             ),
+            anchors: read.anchors(),
             silence_after: read.duration(
                 "silence_after",
                 Duration::from_millis(100)..=Duration::from_secs(30 * 86_400),

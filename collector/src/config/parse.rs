@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use super::{Fault, Origin, QuorumMissing, Rule, rule};
+use super::{AnchorTargets, Fault, Origin, QuorumMissing, Rule, rule};
 
 /// Reads typed values; after a fault a harmless one stands in, since the whole is refused anyway.
 pub(super) struct Values<'a, D> {
@@ -84,6 +84,52 @@ impl<'a, D: Fn(&str, &Origin) -> String> Values<'a, D> {
 
     pub(super) fn rules(&mut self, name: &str) -> Vec<Rule> {
         self.read(name, rule::parse).unwrap_or_default()
+    }
+
+    /// Targets and how often. Stamps need somewhere to be kept and somebody to trust.
+    pub(super) fn anchors(&mut self) -> Option<AnchorTargets> {
+        let file = self.read("anchor_file", |text| Ok(text.to_owned()))?;
+        let http = self.url("anchor_http")?;
+        let tsa = self.url("anchor_tsa")?;
+        let authorities = self.read("anchor_tsa_ca", |text| match (tsa.is_empty(), text.is_empty()) {
+            (true, false) => Err("is set, but anchor_tsa is not".to_owned()),
+            (false, true) => Err("must be set where anchor_tsa is: it says whose stamps count".to_owned()),
+            (false, false) if file.is_empty() => {
+                Err("needs anchor_file as well, where the stamps are kept".to_owned())
+            }
+            _ => Ok(text.to_owned()),
+        });
+        let leaves = self.count("anchor_leaves", 1..=1 << 40) as u64;
+        let interval = self.duration(
+            "anchor_interval",
+            Duration::from_secs(1)..=Duration::from_secs(30 * 86_400),
+        );
+        let timeout = self.duration(
+            "anchor_timeout",
+            Duration::from_millis(100)..=Duration::from_secs(300),
+        );
+        let given = |text: String| (!text.is_empty()).then_some(text);
+        let targets = AnchorTargets {
+            file: given(file).map(PathBuf::from),
+            tsa: given(tsa).zip(authorities.map(PathBuf::from)),
+            http: given(http),
+            leaves,
+            interval,
+            timeout,
+        };
+        (targets.file.is_some() || targets.http.is_some()).then_some(targets)
+    }
+
+    /// An address for HTTP, or nothing.
+    fn url(&mut self, name: &str) -> Option<String> {
+        self.read(name, |text| {
+            let known = ["http://", "https://"];
+            if text.is_empty() || known.iter().any(|scheme| text.starts_with(scheme)) {
+                Ok(text.to_owned())
+            } else {
+                Err(format!("{text:?} begins with neither http:// nor https://"))
+            }
+        })
     }
 
     fn read<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {

@@ -96,6 +96,34 @@ fn one_connection_may_not_take_more_than_all() {
 }
 
 #[test]
+fn stamps_need_somebody_to_trust_and_somewhere_to_be_kept() {
+    assert_eq!(load("", &[], &[]).unwrap().anchors, None);
+    let whole = [
+        ("anchor_file", "/other/disk/anchors"),
+        ("anchor_tsa", "http://tsa.example"),
+        ("anchor_tsa_ca", "tsa.pem"),
+        ("anchor_http", "https://sink.example/in"),
+        ("anchor_leaves", "7"),
+    ];
+    let targets = load("", &[], &whole).unwrap().anchors.unwrap();
+    assert_eq!(targets.file, Some(PathBuf::from("/other/disk/anchors")));
+    assert_eq!(
+        targets.tsa,
+        Some(("http://tsa.example".to_owned(), PathBuf::from("tsa.pem")))
+    );
+    assert_eq!((targets.leaves, targets.interval), (7, Duration::from_secs(3600)));
+    let refused = |flags: &[(&str, &str)], why: &str| {
+        let fault = load("", &[], flags).unwrap_err().to_string();
+        assert!(fault.contains(why), "{flags:?}: {fault}");
+    };
+    refused(&whole[..2], "says whose stamps count");
+    refused(&whole[2..3], "is set, but anchor_tsa is not");
+    refused(&whole[1..3], "needs anchor_file as well");
+    refused(&[("anchor_http", "sink.example")], "neither http:// nor https://");
+    refused(&[("anchor_interval", "0s")], "is not between");
+}
+
+#[test]
 fn a_file_that_is_no_toml_is_a_fault() {
     assert_eq!(load("= =", &[], &[]).unwrap_err().0.len(), 1);
 }

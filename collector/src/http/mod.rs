@@ -21,7 +21,7 @@ use ledger::Reader;
 pub use limit::{Peer, RateLimit, limit};
 pub use listener::Guarded;
 
-use crate::{cosign::Board, metrics::Metrics, stop::Stop};
+use crate::{anchor, cosign::Board, metrics::Metrics, stop::Stop};
 
 /// How long requests under way are given when the collector stops.
 pub const STOP_MAX: std::time::Duration = std::time::Duration::from_secs(2);
@@ -39,6 +39,8 @@ pub struct Site {
     pub metrics: Arc<Metrics>,
     /// What is known of the witnesses, where there are any.
     pub witnesses: Option<Arc<Board>>,
+    /// Where its anchors stand, where there are any.
+    pub anchors: Option<Arc<anchor::Board>>,
 }
 
 /// The routes of this module.
@@ -50,6 +52,7 @@ pub fn router(site: Site) -> Router {
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
         .route("/witnesses", get(witnesses))
+        .route("/anchors", get(anchors))
         .with_state(site)
 }
 
@@ -166,6 +169,17 @@ async fn witnesses(State(site): State<Site>) -> Response {
     }
 }
 
+/// Where checkpoints were anchored last, what fails since when and why; 404 where they are not.
+async fn anchors(State(site): State<Site>) -> Response {
+    match site.anchors {
+        Some(board) => ([(header::CACHE_CONTROL, VOLATILE)], axum::Json(board.read())).into_response(),
+        None => failure(
+            StatusCode::NOT_FOUND,
+            "this collector anchors its checkpoints nowhere".to_owned(),
+        ),
+    }
+}
+
 async fn metrics(State(site): State<Site>) -> Response {
     (
         [
@@ -175,7 +189,9 @@ async fn metrics(State(site): State<Site>) -> Response {
             ),
             (header::CACHE_CONTROL, VOLATILE),
         ],
-        site.metrics.render() + &site.witnesses.map(|board| board.render()).unwrap_or_default(),
+        site.metrics.render()
+            + &site.witnesses.map(|board| board.render()).unwrap_or_default()
+            + &site.anchors.map(|board| board.render()).unwrap_or_default(),
     )
         .into_response()
 }

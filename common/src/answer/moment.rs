@@ -61,7 +61,7 @@ fn days(year: u64, month: u64, date: u64) -> Option<u64> {
         (year.checked_sub(1)?, month + 9)
     };
     let in_cycle = year % 400;
-    let day = (153 * month + 2) / 5 + date - 1;
+    let day = (153 * month + 2) / 5 + date.checked_sub(1)?;
     let days = year / 400 * 146_097 + 365 * in_cycle + in_cycle / 4 - in_cycle / 100 + day;
     days.checked_sub(719_468)
 }

@@ -73,6 +73,9 @@ fn instants_are_shown_in_rfc_3339() {
         "1969-12-31T23:59:59.000000000Z",
         "",
         "é024-02-29T00:00:00.000000000Z",
+        // Day zero of the month that years are counted from once was subtracted from nothing.
+        "2024-03-00T00:00:00.000000000Z",
+        "2024-00-00T00:00:00.000000000Z",
     ] {
         assert!(bad.parse::<Moment>().is_err(), "{bad}");
     }

@@ -19,10 +19,10 @@ use crate::{
 };
 
 /// A small file system of its own, in memory.
-struct SmallDisk(tempfile::TempDir);
+pub(crate) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn mount(bytes: u64) -> Self {
+    pub(crate) fn mount(bytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let size = format!("size={bytes}");
         let mounted = Command::new("mount")
@@ -34,7 +34,7 @@ impl SmallDisk {
         Self(dir)
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }

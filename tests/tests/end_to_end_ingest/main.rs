@@ -4,6 +4,9 @@
 
 #![cfg(test)]
 
+mod anchor_faults;
+mod anchor_servers;
+mod anchors;
 mod bad_batches;
 mod bad_peers;
 mod demanded;
