@@ -85,6 +85,14 @@ const REQUIREMENTS: &[Requirement] = &[
         elsewhere: "install libfaketime",
     },
     Requirement {
+        what: "openssl",
+        why: "is the time stamp authority that checkpoints are anchored with, and the second judge of its stamps",
+        from: Purpose::Test,
+        present: |paths| paths.program("openssl").is_some(),
+        packages: &["openssl"],
+        elsewhere: "install OpenSSL's command",
+    },
+    Requirement {
         what: "python3 that makes environments (venv)",
         why: "runs the second verifier of audit bundles",
         from: Purpose::Test,
