@@ -157,3 +157,11 @@ pub fn read_head_file(bytes: &[u8]) -> (Option<(usize, HeadRecord)>, [Option<Slo
     }
     (best, faults)
 }
+
+/// Offset of the first byte outside the slots that is not zero, as all of them are written.
+#[must_use]
+pub(super) fn stray_of(bytes: &[u8]) -> Option<usize> {
+    let is_slot = |at: usize| at < HEAD_FILE_BYTES && at % HEAD_SLOT_STRIDE < SLOT_BYTES;
+    let mut outside = bytes.iter().enumerate().filter(|(at, _)| !is_slot(*at));
+    outside.find(|(_, byte)| **byte != 0).map(|(at, _)| at)
+}

@@ -7,7 +7,7 @@ use alloc::{
 
 use super::{
     effect::{Entry, Place, SpoolEffect},
-    head::{HeadRecord, SlotFault, read_head_file},
+    head::{HEAD_FILE_BYTES, HeadRecord, SlotFault, read_head_file, stray_of},
     index::{Segment, Spool, SpoolConfig, Start},
     segment::{BadRecord, ScannedRecord, SegmentId, SegmentScan},
 };
@@ -72,6 +72,16 @@ pub enum Finding {
         /// Which.
         sequence: Sequence,
     },
+    /// A batch that lies behind one of a later sequence: records were exchanged. It is used where it lies.
+    #[error("{segment}: batch {sequence} at offset {offset} lies behind a later one")]
+    OutOfOrder {
+        /// Where.
+        segment: SegmentId,
+        /// Offset, bytes.
+        offset: u64,
+        /// Which.
+        sequence: Sequence,
+    },
     /// One batch lies twice in the spool; the first is used.
     #[error("{segment}: batch {sequence} at offset {offset} lies in the spool twice")]
     Repeated {
@@ -89,6 +99,18 @@ pub enum Finding {
         slot: usize,
         /// What is wrong.
         fault: SlotFault,
+    },
+    /// The head file was cut or grew: its slots are taken as they are.
+    #[error("head file: {bytes} bytes, where it always has {HEAD_FILE_BYTES}")]
+    HeadLength {
+        /// Its length.
+        bytes: u64,
+    },
+    /// Bytes of the head file outside its slots are not as they were written. Nothing rests on them.
+    #[error("head file: the byte at offset {offset}, outside the slots, is not zero")]
+    HeadStray {
+        /// The first of them.
+        offset: u64,
     },
     /// The head file is gone or unusable; the segments serve.
     #[error("the head file is unusable; the head was taken from the segments")]
@@ -190,6 +212,15 @@ fn read_held_head(
         return Ok(None);
     };
     let (held, faults) = read_head_file(bytes);
+    // A crash may leave one without any bytes, before anything was ever sealed.
+    if bytes.len() != HEAD_FILE_BYTES && !(bytes.is_empty() && scans.is_empty()) {
+        findings.push(Finding::HeadLength {
+            bytes: bytes.len() as u64,
+        });
+    }
+    findings.extend(stray_of(bytes).map(|offset| Finding::HeadStray {
+        offset: offset as u64,
+    }));
     for (slot, fault) in faults.into_iter().enumerate() {
         match fault {
             Some(fault) if fault != SlotFault::Empty => findings.push(Finding::HeadSlot { slot, fault }),
@@ -314,6 +345,13 @@ fn take_record(
     let (offset, sequence) = (record.offset, record.sequence);
     if before.is_some_and(|(last, hash)| last.checked_add(1) == Some(sequence) && hash != record.previous) {
         findings.push(Finding::Unlinked {
+            segment,
+            offset,
+            sequence,
+        });
+    }
+    if before.is_some_and(|(last, _)| sequence < last) {
+        findings.push(Finding::OutOfOrder {
             segment,
             offset,
             sequence,

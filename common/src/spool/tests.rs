@@ -1,5 +1,7 @@
 //! Recovery at every truncation and every flipped byte, bounds, and the order of what is written.
 
+mod mutations;
+
 use alloc::{collections::BTreeMap, format, vec, vec::Vec};
 
 use super::*;

@@ -34,6 +34,8 @@ pub(super) struct Pruned {
     certificates: BTreeMap<StatementNumber, Certified>,
     /// Holds and their ends, which are few, by their numbers.
     holds: BTreeMap<StatementNumber, Said>,
+    /// Numbers of the statements that were read and verified, as ranges: the first, and the one after the last.
+    read: BTreeMap<u64, u64>,
     bodies: u64,
 }
 
@@ -68,6 +70,7 @@ impl Pruned {
     /// A verified statement at `leaf`.
     pub(super) fn statement(&mut self, leaf: LeafIndex, statement: &VerifiedStatement) {
         let number = statement.fields().number;
+        self.note_read(number.0);
         match &statement.fields().said {
             Said::Prune(certificate) => {
                 let certificate = certificate.clone();
@@ -78,6 +81,30 @@ impl Pruned {
             }
             _ => {}
         }
+    }
+
+    fn note_read(&mut self, number: u64) {
+        let (mut first, mut end) = (number, number.saturating_add(1));
+        if let Some((before, _)) = self
+            .read
+            .range(..first)
+            .next_back()
+            .filter(|(_, end)| **end == first)
+        {
+            first = *before;
+        }
+        end = self.read.remove(&end).unwrap_or(end);
+        self.read.insert(first, end);
+    }
+
+    fn was_read(&self, number: StatementNumber) -> bool {
+        let below = self.read.range(..=number.0).next_back();
+        below.is_some_and(|(_, end)| number.0 < *end)
+    }
+
+    /// Whether every statement before this one was read: only then is it known which holds were in force.
+    fn is_judgeable(&self, number: StatementNumber) -> bool {
+        self.read.get(&0).is_some_and(|end| number.0 <= *end)
     }
 
     /// Names what no certificate covers and what was certified against a hold, and notes what is certified and still
@@ -122,8 +149,18 @@ impl Pruned {
     fn account(&self, report: &mut Report) -> Vec<StatementNumber> {
         let mut unfinished = Vec::new();
         let mut carried_out: BTreeMap<StatementNumber, u64> = BTreeMap::new();
+        // Where objects are damaged or missing, a statement that was not read may lie in them: nobody is accused for it.
+        let damaged = !report.is_sound();
         for (first, (end, by)) in &self.gone {
             let certified = self.certificates.get(by);
+            if damaged && !self.was_read(*by) {
+                let bodies = *end - *first;
+                report.note(format!(
+                    "{bodies} bodies from leaf {first} on are gone by statement {by}, which could not be read: whether it \
+                     certifies them is unknown"
+                ));
+                continue;
+            }
             for leaf in (*first..*end).map(LeafIndex) {
                 if certified.is_some_and(|certified| certified.certificate.names(leaf)) {
                     *carried_out.entry(*by).or_default() += 1;
@@ -169,6 +206,9 @@ impl Pruned {
         for (number, said) in chain {
             match (said, self.certificates.get(&number)) {
                 (Some(said), _) => Arc::make_mut(&mut in_force).follow(number, said),
+                (None, Some(_)) if !self.is_judgeable(number) => report.note(format!(
+                    "whether certificate {number} respected the legal holds is unknown: statements before it could not be read"
+                )),
                 (None, Some(Certified { leaf, certificate })) => {
                     if !certificate.holds.iter().eq(in_force.in_force().keys()) {
                         let what = format!(

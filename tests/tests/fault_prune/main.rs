@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod held;
+mod spoiled;
 
 use std::{collections::BTreeSet, sync::Arc};
 
