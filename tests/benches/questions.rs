@@ -22,7 +22,7 @@ use ledger::{Entry, Ledger, storage::Local};
 use tests::chains::{
     GOES_ON, LEDGER_KEY_SEED, Maker, STARTS, baseline, event, exited, process, process_key, run_begins, wall,
 };
-use tests::measure::{cpu, print_memory};
+use tests::measure::{cpu, print_memory, words};
 
 const HOSTS: u8 = 10;
 /// A batch covers so long, milliseconds.
@@ -37,10 +37,7 @@ const GROUP: u64 = 10;
 type Outcome = Result<(), Box<dyn Error>>;
 
 fn main() -> Outcome {
-    let words: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with("--"))
-        .collect();
+    let words = words();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["make", folder, batches] => make(Path::new(folder), batches.parse()?),

@@ -14,7 +14,7 @@ use common::ids::{HostId, LeafIndex, Sequence};
 use common::note::SignerKey;
 use ledger::fsck::{self, Options};
 use ledger::{Entry, EntryFacts, Ledger, storage::Local};
-use tests::measure::{cpu, print_memory};
+use tests::measure::{cpu, print_memory, words};
 
 /// Bytes of one leaf, of which 40 say something.
 const HEADER_BYTES: usize = 128;
@@ -30,10 +30,7 @@ const PROOFS: u64 = 2_000;
 type Outcome = Result<(), Box<dyn Error>>;
 
 fn main() -> Outcome {
-    let words: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with("--"))
-        .collect();
+    let words = words();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["make", folder, leaves] => make(Path::new(folder), leaves.parse()?, 16),

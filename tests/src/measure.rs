@@ -32,3 +32,12 @@ pub fn print_memory() -> Result<(), Box<dyn Error>> {
     }
     Ok(())
 }
+
+/// The words of the command line without options, of which `cargo bench` adds some.
+#[must_use]
+pub fn words() -> Vec<String> {
+    std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with("--"))
+        .collect()
+}

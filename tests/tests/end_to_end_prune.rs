@@ -162,6 +162,22 @@ fn nine_tenths_of_a_large_ledger_go_and_everything_still_verifies() {
     assert_eq!(bare["verdict"]["because"], "pruned", "{bare}");
 }
 
+/// Makes what was sealed the ledger's first group, under a checkpoint.
+fn store(layout: &Layout, maker: &Maker) {
+    let text = std::fs::read_to_string(layout.ledger_key()).unwrap();
+    let signer = SignerKey::parse(text.trim()).unwrap();
+    let storage = Local::open_writer(&layout.ledger()).unwrap();
+    let describe = collector::pipeline::describe;
+    let (mut ledger, _) = Ledger::open(Arc::new(storage), signer, describe).unwrap();
+    let entries: Vec<Entry<'_>> = maker
+        .sealed
+        .iter()
+        .map(|(header, body)| Entry { header, body })
+        .collect();
+    ledger.append_group(&entries).unwrap();
+    ledger.integrate_and_publish().unwrap();
+}
+
 fn chain_host() -> common::ids::HostId {
     Maker::new(1).host()
 }
@@ -177,25 +193,13 @@ fn a_legal_hold_wins_until_it_is_lifted() {
         WallNanos(1_800_000_000_000_000_000),
     )
     .unwrap();
-    let text = std::fs::read_to_string(layout.ledger_key()).unwrap();
-    let signer = SignerKey::parse(text.trim()).unwrap();
     let mut maker = Maker::new(1);
     maker.seal(STARTS, 0, 9, &run_begins(maker.host(), "node", 0));
     for at in 1..40 {
         let fact = process(process_key(100, at), None, &[b"/bin/true"], ProcessCause::Exec);
         maker.seal(GOES_ON, at * 10, at * 10 + 9, &[event(at * 10 + 1, fact)]);
     }
-    let storage = Local::open_writer(&layout.ledger()).unwrap();
-    let describe = collector::pipeline::describe;
-    let (mut ledger, _) = Ledger::open(Arc::new(storage), signer, describe).unwrap();
-    let entries: Vec<Entry<'_>> = maker
-        .sealed
-        .iter()
-        .map(|(header, body)| Entry { header, body })
-        .collect();
-    ledger.append_group(&entries).unwrap();
-    ledger.integrate_and_publish().unwrap();
-    drop(ledger);
+    store(&layout, &maker);
 
     let policy = Policy {
         older_than: Some(wall(1_000_000)),
@@ -263,8 +267,6 @@ fn losses_that_pruned_batches_reported_still_caveat_what_stays() {
     let layout = Layout::new(dir.path());
     let now = WallNanos(1_800_000_000_000_000_000);
     pki::init(&layout, "ledger.example/losses", &[], now).unwrap();
-    let text = std::fs::read_to_string(layout.ledger_key()).unwrap();
-    let signer = SignerKey::parse(text.trim()).unwrap();
     let mut maker = Maker::new(1);
     let mut begun = run_begins(maker.host(), "node", 0);
     begun.push(event(5, baseline(0, Phase::Complete { events: 3 })));
@@ -278,17 +280,7 @@ fn losses_that_pruned_batches_reported_still_caveat_what_stays() {
         }
         maker.seal(GOES_ON, at * 10, at * 10 + 9, &events);
     }
-    let storage = Local::open_writer(&layout.ledger()).unwrap();
-    let describe = collector::pipeline::describe;
-    let (mut ledger, _) = Ledger::open(Arc::new(storage), signer, describe).unwrap();
-    let entries: Vec<Entry<'_>> = maker
-        .sealed
-        .iter()
-        .map(|(header, body)| Entry { header, body })
-        .collect();
-    ledger.append_group(&entries).unwrap();
-    ledger.integrate_and_publish().unwrap();
-    drop(ledger);
+    store(&layout, &maker);
 
     let host = maker.host().to_string();
     let before = asked(&layout, &host, 125);

@@ -151,14 +151,11 @@ impl Pruned {
         let mut carried_out: BTreeMap<StatementNumber, u64> = BTreeMap::new();
         // Where objects are damaged or missing, a statement that was not read may lie in them: nobody is accused for it.
         let damaged = !report.is_sound();
+        let mut unread: BTreeMap<StatementNumber, u64> = BTreeMap::new();
         for (first, (end, by)) in &self.gone {
             let certified = self.certificates.get(by);
             if damaged && !self.was_read(*by) {
-                let bodies = *end - *first;
-                report.note(format!(
-                    "{bodies} bodies from leaf {first} on are gone by statement {by}, which could not be read: whether it \
-                     certifies them is unknown"
-                ));
+                *unread.entry(*by).or_default() += *end - *first;
                 continue;
             }
             for leaf in (*first..*end).map(LeafIndex) {
@@ -170,6 +167,11 @@ impl Pruned {
                     report.fault(Fault::of("groups", Cause::Missing, what).leaf(leaf));
                 }
             }
+        }
+        for (by, bodies) in unread {
+            report.note(format!(
+                "{bodies} bodies are gone by statement {by}, which could not be read: whether it certifies them is unknown"
+            ));
         }
         for (number, certified) in &self.certificates {
             let done = carried_out.get(number).copied().unwrap_or_default();

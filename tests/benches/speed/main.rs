@@ -31,10 +31,7 @@ const LONG_ENOUGH: Duration = Duration::from_secs(2);
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Cargo adds `--bench`; without a folder there is nothing to measure, as under `cargo test --benches`.
-    let words: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with("--"))
-        .collect();
+    let words = tests::measure::words();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["make", folder, events] => make::ledger(Path::new(folder), events.parse()?),

@@ -8,8 +8,8 @@ use std::io::Write;
 
 use crate::{
     anchor_servers::{Authority, Mode, Server, wait_until},
-    anchors::{BY_LEAVES, anchored, collector, feed, text, verify},
-    peer::Host,
+    anchors::{BY_LEAVES, anchored, collector, text, verify},
+    peer::{Host, feed},
     process::{Collector, command},
 };
 

@@ -11,15 +11,13 @@ use std::{
 use common::{
     anchor::{Damage, Scan, scan},
     checkpoint,
-    ids::Sequence,
     note::VerifierKey,
-    session::Message,
 };
 use rustix::process::Signal;
 
 use crate::{
     anchor_servers::{Authority, Server, openssl, wait_until},
-    peer::{Host, Session, batch},
+    peer::{Host, feed},
     process::Collector,
 };
 
@@ -40,27 +38,6 @@ pub(crate) fn collector(dir: &Path, settings: &[&str]) -> Collector {
     let mut all = vec!["--silence-after", "1h", "--anchor-timeout", "2s"];
     all.extend(settings);
     Collector::start_in(&dir.join("c"), &all)
-}
-
-/// Stores batches that carry `word`.
-pub(crate) async fn feed(collector: &Collector, host: &mut Host, count: u64, word: u8) {
-    let (mut session, _) = Session::open(host, collector).await;
-    let mut last = Sequence(0);
-    for _ in 0..count {
-        let (header, body) = host.seal(&[vec![word; 40]]);
-        last = header.claimed().sequence;
-        session.send(&batch(&header, body)).await;
-    }
-    loop {
-        if let Some(Message::Receipts(receipts)) = session.next().await
-            && receipts
-                .proven
-                .last()
-                .is_some_and(|proven| proven.sequence == last)
-        {
-            return;
-        }
-    }
 }
 
 pub(crate) fn anchored(collector: &Collector, target: &str) -> u64 {

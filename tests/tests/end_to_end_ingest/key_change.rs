@@ -5,39 +5,17 @@ use std::{fs, path::Path, process::Output};
 
 use common::{
     checkpoint::{Checkpoint, CheckpointError},
-    ids::{LeafIndex, Sequence, hex},
+    ids::{LeafIndex, hex},
     ledger_keys::{LedgerKeys, LedgerTrust, Standing},
     note::{SignerKey, VerifierKey},
     proof::EventProof,
-    session::{Message, Receipts},
 };
 use rustix::process::Signal;
 
 use crate::{
-    peer::{Host, Session, batch},
+    peer::{Host, feed},
     process::{Collector, command},
 };
-
-/// Stores some batches and waits for the receipt of the last one.
-async fn feed(collector: &Collector, host: &mut Host, count: u64) -> Receipts {
-    let (mut session, _) = Session::open(host, collector).await;
-    let mut last = Sequence(0);
-    for _ in 0..count {
-        let (header, body) = host.seal(&[vec![7; 40]]);
-        last = header.claimed().sequence;
-        session.send(&batch(&header, body)).await;
-    }
-    loop {
-        if let Some(Message::Receipts(receipts)) = session.next().await
-            && receipts
-                .proven
-                .last()
-                .is_some_and(|proven| proven.sequence == last)
-        {
-            return receipts;
-        }
-    }
-}
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -102,7 +80,7 @@ fn hostledger(words: &[&str]) -> (u8, String) {
 async fn a_key_is_replaced_and_whatever_was_signed_before_still_verifies() {
     let mut collector = Collector::start();
     let mut host = Host::enrolled(1, &collector);
-    let before = feed(&collector, &mut host, 3).await;
+    let before = feed(&collector, &mut host, 3, 7).await;
     let proof_before = event_proof(&collector, &host, 1);
     let refused = rotate(&collector);
     assert!(!refused.status.success());
@@ -118,7 +96,7 @@ async fn a_key_is_replaced_and_whatever_was_signed_before_still_verifies() {
     let new = signer(&collector);
     assert_ne!(old.verifier(), new.verifier());
     collector.run();
-    let after = feed(&collector, &mut host, 3).await;
+    let after = feed(&collector, &mut host, 3, 7).await;
     let proof_after = event_proof(&collector, &host, 4);
 
     let (keys, bare) = (learnt(&collector), first_key(&collector));
@@ -185,7 +163,7 @@ async fn a_key_is_replaced_and_whatever_was_signed_before_still_verifies() {
 async fn a_stolen_key_that_was_revoked_is_refused_by_name() {
     let mut collector = Collector::start();
     let mut host = Host::enrolled(1, &collector);
-    feed(&collector, &mut host, 3).await;
+    feed(&collector, &mut host, 3, 7).await;
     let proof = event_proof(&collector, &host, 1);
     collector.end(Signal::TERM);
     let stolen = signer(&collector);
@@ -217,7 +195,7 @@ async fn a_stolen_key_that_was_revoked_is_refused_by_name() {
     assert_eq!(listed["keys"][0]["ended"], "revoked");
     assert_eq!(listed["keys"][0]["id"], id.as_str());
     collector.run();
-    feed(&collector, &mut host, 3).await;
+    feed(&collector, &mut host, 3, 7).await;
 
     let keys = learnt(&collector);
     let ended = keys.changes()[0].after;
@@ -263,7 +241,7 @@ async fn a_ledger_without_history_goes_on_and_can_be_given_one() {
     fs::remove_file(collector.layout.ledger_keys()).unwrap();
     fs::remove_file(collector.layout.offline_key()).unwrap();
     collector.run();
-    feed(&collector, &mut host, 2).await;
+    feed(&collector, &mut host, 2, 7).await;
     assert_eq!(collector.get("/ledger.keys").0, 404);
     collector.end(Signal::TERM);
     let offline = collector.layout.root().join("elsewhere.key");
@@ -279,7 +257,7 @@ async fn a_ledger_without_history_goes_on_and_can_be_given_one() {
     let twice = rotate(&collector);
     assert!(twice.status.success(), "{}", said(&twice));
     collector.run();
-    feed(&collector, &mut host, 2).await;
+    feed(&collector, &mut host, 2, 7).await;
     assert_eq!(learnt(&collector).changes().len(), 2);
     let (code, report) = collector.verify();
     assert_eq!(code, Some(0), "{report}");
@@ -289,7 +267,7 @@ async fn a_ledger_without_history_goes_on_and_can_be_given_one() {
 async fn a_history_that_was_altered_is_named_by_verify() {
     let mut collector = Collector::start();
     let mut host = Host::enrolled(1, &collector);
-    feed(&collector, &mut host, 2).await;
+    feed(&collector, &mut host, 2, 7).await;
     collector.end(Signal::TERM);
     assert!(rotate(&collector).status.success());
     let path = collector.layout.ledger_keys();

@@ -8,8 +8,8 @@ use collector::{
 };
 use common::{
     batch::{ChainHead, ClockSource, HeaderFields, HeaderFlags, UnverifiedHeader, encode_body, sign_header},
-    ids::{BootId, BootNanos, Hash, HostId, KeyEpoch, Nonce, PublicKey, WallNanos},
-    session::{FrameDecoder, Hello, Message, PROTOCOL_VERSION, Refusal, Welcome},
+    ids::{BootId, BootNanos, Hash, HostId, KeyEpoch, Nonce, PublicKey, Sequence, WallNanos},
+    session::{FrameDecoder, Hello, Message, PROTOCOL_VERSION, Receipts, Refusal, Welcome},
 };
 use ed25519_dalek::SigningKey;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, crypto::rustls::QuicClientConfig};
@@ -271,5 +271,26 @@ impl Session {
         tokio::time::timeout(PATIENCE, self.connection.closed())
             .await
             .unwrap()
+    }
+}
+
+/// Stores batches that carry `word`, and waits for the last one's receipt.
+pub(crate) async fn feed(collector: &Collector, host: &mut Host, count: u64, word: u8) -> Receipts {
+    let (mut session, _) = Session::open(host, collector).await;
+    let mut last = Sequence(0);
+    for _ in 0..count {
+        let (header, body) = host.seal(&[vec![word; 40]]);
+        last = header.claimed().sequence;
+        session.send(&batch(&header, body)).await;
+    }
+    loop {
+        if let Some(Message::Receipts(receipts)) = session.next().await
+            && receipts
+                .proven
+                .last()
+                .is_some_and(|proven| proven.sequence == last)
+        {
+            return receipts;
+        }
     }
 }

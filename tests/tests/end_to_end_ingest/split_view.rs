@@ -17,7 +17,7 @@ use common::{
 use rustix::process::Signal;
 
 use crate::{
-    peer::{Host, Session, batch},
+    peer::{Host, Session, batch, feed},
     process::{Collector, PATIENCE, command},
     witness_process::Witness,
 };
@@ -25,27 +25,6 @@ use crate::{
 fn verifier(collector: &Collector) -> VerifierKey {
     let text = fs::read_to_string(collector.layout.ledger_verifier()).unwrap();
     VerifierKey::parse(text.trim()).unwrap()
-}
-
-/// Stores batches that carry `word`, and waits for the last one's receipt.
-async fn feed(collector: &Collector, host: &mut Host, count: u64, word: u8) -> Receipts {
-    let (mut session, _) = Session::open(host, collector).await;
-    let mut last = Sequence(0);
-    for _ in 0..count {
-        let (header, body) = host.seal(&[vec![word; 40]]);
-        last = header.claimed().sequence;
-        session.send(&batch(&header, body)).await;
-    }
-    loop {
-        if let Some(Message::Receipts(receipts)) = session.next().await
-            && receipts
-                .proven
-                .last()
-                .is_some_and(|proven| proven.sequence == last)
-        {
-            return receipts;
-        }
-    }
 }
 
 /// The command line `hostledger`: exit code and output.
