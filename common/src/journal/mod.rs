@@ -121,7 +121,10 @@ pub struct Journal {
     keys: Keyring,
     boot: BootId,
     head: ChainHead,
+    /// The collector's latest.
     nonce: Nonce,
+    /// The one in the last batch.
+    echoed: Nonce,
     /// Up to here the host was watched and sealed, in this run.
     watched: (BootNanos, WallNanos),
     first: bool,
@@ -155,6 +158,7 @@ impl Journal {
             boot,
             head,
             nonce: Nonce::default(),
+            echoed: Nonce::default(),
             watched: (from.boot, from.wall),
             first: true,
             awaiting_durable: None,
@@ -162,7 +166,7 @@ impl Journal {
         })
     }
 
-    /// Echo this nonce from now on.
+    /// Echo this nonce from now on, in batches that are watched up to now or later.
     pub fn handle_nonce(&mut self, nonce: Nonce) {
         self.nonce = nonce;
     }
@@ -268,6 +272,13 @@ impl Journal {
         let last = self.stop == Stop::Stopping && !self.buffer.waiting();
         let (body, events_root, tags_hash) = encode_body(&events)?;
         let (until_boot, until_wall) = self.watched_until(watched);
+        // The latest nonce may be younger than what a batch covers that leaves events for the next one; beside such a
+        // watch it would say that this host's clock is behind.
+        let nonce = if until_boot < watched.boot {
+            self.echoed
+        } else {
+            self.nonce
+        };
         let mut counters: Vec<SensorCounters> = sensors.to_vec();
         counters.retain(|counted| counted.sensor != SensorId::SPOOL);
         counters.push(self.buffer.counters());
@@ -300,7 +311,7 @@ impl Journal {
             until_wall,
             clock_error_ns: watched.error_ns,
             clock_source: watched.source,
-            nonce: self.nonce,
+            nonce,
             sensors: counters,
         };
         let header = sign_header(&fields, self.keys.secret())?;
@@ -309,6 +320,7 @@ impl Journal {
         head.accept(header.clone())?;
         self.head = head.clone();
         self.watched = (until_boot, until_wall);
+        self.echoed = nonce;
         self.first = false;
         self.awaiting_durable = Some(fields.sequence);
         if last {

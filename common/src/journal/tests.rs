@@ -71,6 +71,38 @@ fn nothing_is_sealed_before_the_batch_before_is_durable() {
     assert!(journal.poll_seal(clock(50 * SECOND), &[]).unwrap().is_some());
 }
 
+/// A host whose spool was full for a while seals what waited batch by batch, the first of them watched up to long ago.
+/// Beside the nonce of a moment ago that read as a clock far behind, and the collector stated it of an honest host.
+#[test]
+fn a_batch_that_leaves_events_behind_echoes_no_nonce_younger_than_its_watch() {
+    let mut journal = with(JournalConfig {
+        events_max: 4,
+        ..JournalConfig::default()
+    });
+    let [first, second] = [Nonce([1; 32]), Nonce([2; 32])];
+    journal.handle_nonce(first);
+    journal.offer(event(0, 0), clock(0), LossCause::QueueFull);
+    let echoed = |batch: &SealedBatch| batch.header.claimed().nonce;
+    assert_eq!(echoed(&seal(&mut journal, SECOND)), first);
+    for number in 1..=5 {
+        journal.offer(
+            event(2 * SECOND + number, number),
+            clock(2 * SECOND + number),
+            LossCause::QueueFull,
+        );
+    }
+    journal.handle_nonce(second);
+    let now = 60 * SECOND;
+    let early = seal(&mut journal, now);
+    assert!(early.header.claimed().until_boot < BootNanos(now));
+    assert_eq!(echoed(&early), first, "given before that batch's watch ended");
+    let rest = seal(&mut journal, now);
+    assert_eq!(
+        (rest.header.claimed().until_boot, echoed(&rest)),
+        (BootNanos(now), second)
+    );
+}
+
 /// What is left for the next batch must not lie in the time that this one vouches for.
 #[test]
 fn the_watch_is_continuous_and_ends_before_the_earliest_event_left() {
