@@ -13,7 +13,7 @@ use common::{
     note::{KeyError, SignerKey, VerifierKey},
 };
 
-use ledger::StorageError;
+use ledger::{PublishError, StorageError};
 
 use crate::{
     files::{self, FileError, PUBLIC, SECRET},
@@ -73,11 +73,25 @@ pub enum ChangeError {
     /// It has one already.
     #[error("this ledger has a history of its keys already: {}", .0.display())]
     HasHistory(PathBuf),
-    /// Leaves wait for witnesses under the old key.
+    /// When it last ran it asked witnesses, and now it is not told of any: the change would be published past them.
     #[error(
-        "{0} leaves are not under a checkpoint yet: run the collector until its witnesses have signed, then stop it"
+        "this collector asked witnesses when it last ran, and no witness_policy is set here: nothing may be published past \
+         them. Set witness_policy in collector.toml; where witnesses are given up for good, remove witnesses.json"
     )]
-    Unpublished(u64),
+    PastWitnesses,
+    /// The tree of what is durable could not be computed.
+    #[error(transparent)]
+    Tree(#[from] PublishError),
+    /// The key that is to follow is none of this ledger.
+    #[error("{}: it is a key of {found:?}, and this ledger is {origin:?}", path.display())]
+    OtherName {
+        /// The file.
+        path: PathBuf,
+        /// The name it bears.
+        found: String,
+        /// The ledger's origin, the name it must bear.
+        origin: String,
+    },
     /// The key to revoke is not the one in force.
     #[error(
         "key {asked} is not in force, {in_force} is: whatever a key signs beyond its time is refused anyway"
@@ -207,29 +221,61 @@ pub fn init_history(layout: &Layout, offline: &Path) -> Result<LedgerKeys, Chang
     Ok(keys)
 }
 
-/// Puts a new key in the place of the one in force. `ask_witnesses` where no checkpoint may be published past them:
-/// then the next start of the collector publishes it.
+/// Makes a key that may follow the one in force, in a file of its own, so that witnesses can be told of it before it
+/// does. Nothing else is changed; the collector may run.
+pub fn make(layout: &Layout, out: &Path) -> Result<VerifierKey, ChangeError> {
+    let new = new_key(known(layout)?.first().name())?;
+    files::create(out, &line(new.encode_secret()), SECRET).map_err(KeyFilesError::from)?;
+    Ok(new.verifier().clone())
+}
+
+fn new_key(origin: &str) -> Result<SignerKey, PkiError> {
+    SignerKey::from_seed(origin, &pki::random()?).map_err(|cause| PkiError::Origin(origin.to_owned(), cause))
+}
+
+/// The key that is to follow: the one in `file`, which [`make`] wrote, or a new one.
+fn following(keys: &LedgerKeys, file: Option<&Path>) -> Result<SignerKey, ChangeError> {
+    let origin = keys.first().name();
+    let Some(path) = file else {
+        return Ok(new_key(origin)?);
+    };
+    let new = read_signer(path.to_path_buf())?;
+    if new.verifier().name() == origin {
+        return Ok(new);
+    }
+    Err(ChangeError::OtherName {
+        path: path.to_path_buf(),
+        found: new.verifier().name().to_owned(),
+        origin: origin.to_owned(),
+    })
+}
+
+/// Puts another key in the place of the one in force: the one in the file `new`, or one made now. `ask_witnesses`
+/// where no checkpoint may be published past them: then the next start of the collector publishes it. Leaves that wait
+/// for witnesses hinder nothing, for a key must be revocable although witnesses do not sign.
 pub fn change(
     layout: &Layout,
     offline: &Path,
+    new: Option<&Path>,
     change: Change<'_>,
     ask_witnesses: bool,
 ) -> Result<LedgerKeys, ChangeError> {
+    if !ask_witnesses && layout.witnesses().exists() {
+        return Err(ChangeError::PastWitnesses);
+    }
     let mut recovery = recover(layout, ask_witnesses).map_err(Box::new)?;
     let reader = recovery.ledger.reader();
-    let head = reader.published().checkpoint;
-    let waiting = reader.leaves().saturating_sub(head.size);
-    if waiting > 0 || !recovery.found.published {
-        return Err(ChangeError::Unpublished(waiting));
-    }
+    // Every durable leaf, under a checkpoint or not: the old key has signed statements among them.
+    let head = match recovery.ledger.draft()? {
+        Some(draft) => draft.head().checkpoint.clone(),
+        None => reader.published().checkpoint,
+    };
     let keys = reader.keys();
     if keys.offline().is_none() {
         return Err(ChangeError::NoHistory);
     }
     let offline = read_signer(offline.to_path_buf())?;
-    let origin = keys.first().name().to_owned();
-    let new =
-        SignerKey::from_seed(&origin, &pki::random()?).map_err(|cause| PkiError::Origin(origin, cause))?;
+    let new = following(keys, new)?;
     let changed = changed(
         keys,
         &recovery.signer,

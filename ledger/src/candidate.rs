@@ -29,6 +29,12 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// The head that is drafted.
+    #[must_use]
+    pub fn head(&self) -> &Published {
+        &self.head
+    }
+
     /// *Integrate*: makes the tiles and bundles durable. Until [`Candidate::store`] succeeds nothing refers to them;
     /// a crash leaves some of them, which the next integration finds to be what it would write.
     ///

@@ -1,6 +1,9 @@
 //! `key`: the keys of the ledger, replaced and revoked on a stopped collector, listed at any time.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use common::{
     ids::hex,
@@ -30,6 +33,8 @@ enum What {
         /// File with the offline key.
         #[arg(long, value_name = "FILE")]
         offline_key: PathBuf,
+        #[command(flatten)]
+        new: NewKey,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -48,6 +53,19 @@ enum What {
         /// Why, for whoever reads the history.
         #[arg(long)]
         reason: String,
+        #[command(flatten)]
+        new: NewKey,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a key that may follow the one in force, so that witnesses can be told of it first; changes nothing else.
+    Make {
+        #[command(flatten)]
+        dir: Dir,
+        /// Where to write it; must not exist yet.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -73,23 +91,41 @@ enum What {
     },
 }
 
+#[derive(clap::Args)]
+struct NewKey {
+    /// File with the key that is to follow, from `key make`; left out, one is made that no witness knows yet.
+    #[arg(long, value_name = "FILE")]
+    new_key: Option<PathBuf>,
+}
+
 impl KeyCommand {
     pub(super) fn run(self) -> Outcome {
         match self.what {
             What::Rotate {
                 dir,
                 offline_key,
+                new,
                 json,
-            } => change(&dir, &offline_key, Change::Rotate, json)?,
+            } => change(&dir, &offline_key, &new, Change::Rotate, json)?,
             What::Revoke {
                 dir,
                 offline_key,
                 key,
                 reason,
+                new,
                 json,
             } => {
                 let (key, reason) = (key.as_str(), reason.as_str());
-                change(&dir, &offline_key, Change::Revoke { key, reason }, json)?;
+                change(&dir, &offline_key, &new, Change::Revoke { key, reason }, json)?;
+            }
+            What::Make { dir, out, json } => {
+                let key = keys::make(&dir.layout(), &out)?;
+                print(json, &json!({ "key": key.to_string() }), || {
+                    format!(
+                        "{key}\ngive this to your witnesses; the key itself, in {}, lies best with the offline key",
+                        out.display()
+                    )
+                })?;
             }
             What::List { dir, json } => {
                 let keys = keys::known(&dir.layout())?;
@@ -114,17 +150,26 @@ impl KeyCommand {
     }
 }
 
-fn change(dir: &Dir, offline_key: &std::path::Path, change: Change<'_>, json: bool) -> anyhow::Result<()> {
+fn change(dir: &Dir, offline_key: &Path, new: &NewKey, change: Change<'_>, json: bool) -> anyhow::Result<()> {
     let layout = dir.layout();
     let config = Config::load(&layout.config(), std::env::vars(), &config::Raw::default())?;
     let ask_witnesses = config.witnesses.is_some();
-    let keys = keys::change(&layout, offline_key, change, ask_witnesses)?;
+    let keys = keys::change(
+        &layout,
+        offline_key,
+        new.new_key.as_deref(),
+        change,
+        ask_witnesses,
+    )?;
     print(json, &rows(&keys), || {
         let done = keys.changes().last().map(ToString::to_string).unwrap_or_default();
         let next = if ask_witnesses {
-            "\nthe next start of the collector asks its witnesses and publishes it"
+            format!(
+                "\nthe next start of the collector asks its witnesses, which must know {}, and publishes it",
+                keys.in_force()
+            )
         } else {
-            ""
+            String::new()
         };
         format!("{done}{next}")
     })?;

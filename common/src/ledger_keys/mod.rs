@@ -200,7 +200,8 @@ impl LedgerKeys {
         })
     }
 
-    fn all(&self) -> impl Iterator<Item = &VerifierKey> {
+    /// Every key that was ever in force, the first one first.
+    pub fn all(&self) -> impl Iterator<Item = &VerifierKey> {
         core::iter::once(&self.first).chain(self.changes.iter().map(|change| &change.key))
     }
 }

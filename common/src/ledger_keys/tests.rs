@@ -11,6 +11,7 @@ use crate::{
     note::{self, SignerKey},
     statement::{Said, StatementChain, StatementFault, VerifiedStatement},
     text::Text,
+    witness::Policy,
 };
 
 const ORIGIN: &str = "ledger.example/one";
@@ -25,6 +26,21 @@ fn offline(seed: u8) -> SignerKey {
 
 fn root(size: u64) -> Hash {
     leaf_hash(&size.to_be_bytes())
+}
+
+/// A policy that was written while the second of three keys was in force went useless with the third: it named neither
+/// the first key nor the present one, and neither collector nor agent started with it.
+#[test]
+fn a_policy_goes_on_through_every_change_of_key() {
+    let covers = |key: &SignerKey, trust: &LedgerKeys| {
+        let text = format!("log {}\nquorum none\n", key.verifier());
+        Policy::parse(text.as_bytes()).unwrap().covers(trust)
+    };
+    for seed in 1..=3 {
+        assert!(covers(&signer(seed), &history()), "key {seed}");
+    }
+    assert!(!covers(&signer(4), &history()) && !covers(&signer(3), &rotated()));
+    assert!(!covers(&offline(9), &history()), "signs no checkpoint");
 }
 
 /// First key 1, rotated to 2 after 100 leaves, revoked after 200 for 3.

@@ -38,6 +38,15 @@ pub enum WitnessFault {
         /// What it said.
         words: String,
     },
+    /// It trusts no key that signed the checkpoint (status 403): after a change of the ledger's key it was not told.
+    #[error(
+        "it does not trust the key that signs this ledger (status 403: {words}): give its operator the key in force, \
+         which `key list` shows"
+    )]
+    Untrusted {
+        /// What it said.
+        words: String,
+    },
     /// It refused for another reason.
     #[error("it refused with status {status}: {words}")]
     Refused {
@@ -115,6 +124,7 @@ impl<'a> Exchange<'a> {
             200 => self.cosigned(body),
             409 => self.conflict(body),
             422 => Err(WitnessFault::Contradicts { words: words(body) }),
+            403 => Err(WitnessFault::Untrusted { words: words(body) }),
             _ => Err(WitnessFault::Refused {
                 status,
                 words: words(body),

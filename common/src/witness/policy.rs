@@ -110,12 +110,11 @@ impl Policy {
         &self.witnesses
     }
 
-    /// Whether the policy may be applied to the ledger of `trust`: it names no log at all, or this one by its first
-    /// key or the one in force.
+    /// Whether the policy may be applied to the ledger of `trust`: it names no log at all, or this one by any key that
+    /// its history has, so that a change of key makes no policy useless. Which key counts is for the history to say.
     #[must_use]
     pub fn covers(&self, trust: &impl LedgerTrust) -> bool {
-        let keys = trust.keys();
-        self.logs.is_empty() || self.logs.contains(keys.first()) || self.logs.contains(keys.in_force())
+        self.logs.is_empty() || trust.keys().all().any(|key| self.logs.contains(key))
     }
 
     /// Which witnesses cosigned `note` and whether they are enough. That the ledger signed it is for the

@@ -24,7 +24,7 @@ const SETTINGS: [&str; 10] = [
 ];
 
 /// Two witnesses, and a collector that asks them and goes on without them.
-fn world() -> (World, Vec<Witness>) {
+pub(crate) fn world() -> (World, Vec<Witness>) {
     let mut world = World::new(&SETTINGS);
     let key = fs::read_to_string(world.agent_dir().join("ledger.vkey")).unwrap();
     let names = ["witness.example/w0", "witness.example/w1"];
@@ -39,14 +39,14 @@ fn world() -> (World, Vec<Witness>) {
         "--witness-quorum-missing",
         "open",
         "--witness-timeout",
-        "2s",
+        "10s",
     ]
     .map(str::to_owned)
     .to_vec();
     (world, witnesses)
 }
 
-fn judged(world: &World) -> Option<WitnessStatus> {
+pub(crate) fn judged(world: &World) -> Option<WitnessStatus> {
     world.status()?.shipping?.witnesses
 }
 

@@ -25,7 +25,7 @@ const SETTINGS: [&str; 6] = [
     "batch.seal_ms=50",
 ];
 
-fn key(world: &World, words: &[&str]) -> Output {
+pub(crate) fn key(world: &World, words: &[&str]) -> Output {
     Command::new(program("collector", "hostledger-collector"))
         .arg("key")
         .args(words)
@@ -38,7 +38,7 @@ fn key(world: &World, words: &[&str]) -> Output {
 }
 
 /// The collector stops, its key is changed, and it starts again; the agent runs or not.
-fn change(world: &mut World, words: &[&str]) {
+pub(crate) fn change(world: &mut World, words: &[&str]) {
     assert!(world.end_collector(Signal::TERM).success());
     let done = key(world, words);
     assert!(done.status.success(), "{done:?}");
@@ -46,7 +46,7 @@ fn change(world: &mut World, words: &[&str]) {
 }
 
 /// All that the collector's directory says of its keys.
-fn keys(world: &World) -> LedgerKeys {
+pub(crate) fn keys(world: &World) -> LedgerKeys {
     LedgerKeys::given(&fs::read(world.collector_dir().join("ledger/ledger.keys")).unwrap()).unwrap()
 }
 
@@ -55,7 +55,7 @@ fn learnt(world: &World) -> PathBuf {
 }
 
 /// Waits until receipts came that the key in force has signed.
-fn follows(world: &World, what: &str) {
+pub(crate) fn follows(world: &World, what: &str) {
     let keys = keys(world);
     let after = keys.changes().last().map_or(0, |change| change.after);
     until(what, || {

@@ -12,6 +12,7 @@ mod baseline;
 mod cosigned;
 mod crash;
 mod disk;
+mod key_witnesses;
 mod keys;
 mod node;
 mod refused;

@@ -8,6 +8,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use common::note::VerifierKey;
+
 use crate::node::program;
 
 /// A witness that follows one ledger; it may be killed and started again at the same address.
@@ -48,6 +50,23 @@ impl Witness {
         };
         witness.run();
         witness
+    }
+
+    /// Its operator is told of other keys of the one ledger, and starts it again.
+    pub(crate) fn follow(&mut self, keys: &[&VerifierKey]) {
+        self.kill();
+        let file = self.place().join("witness.toml");
+        let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+        let told: Vec<String> = fs::read_to_string(&file)
+            .unwrap()
+            .lines()
+            .map(|line| match line.starts_with("keys = ") {
+                true => format!("keys = [{}]", keys.join(", ")),
+                false => line.to_owned(),
+            })
+            .collect();
+        fs::write(file, told.join("\n")).unwrap();
+        self.run();
     }
 
     fn place(&self) -> PathBuf {

@@ -21,6 +21,7 @@ mod good;
 mod growing_log;
 mod key_change;
 mod peer;
+mod key_witnesses;
 mod process;
 mod retention;
 mod retention_load;

@@ -1,13 +1,14 @@
 //! The real witness program in a directory of its own, and HTTP by hand.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
-use common::note::WitnessKey;
+use common::note::{VerifierKey, WitnessKey};
 
 use crate::process::{PATIENCE, command, program};
 
@@ -83,6 +84,26 @@ impl Witness {
             .stderr(Stdio::null())
             .spawn()
             .unwrap()
+    }
+
+    /// Its operator is told of other keys of the one log it follows, and starts it again where it was.
+    pub(crate) fn follow(&mut self, keys: &[&VerifierKey]) {
+        if self.child.is_some() {
+            self.kill();
+        }
+        let file = self.dir.join("witness.toml");
+        let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+        let told: Vec<String> = fs::read_to_string(&file)
+            .unwrap()
+            .lines()
+            .map(|line| match line.split(' ').next() {
+                Some("listen") => format!("listen = \"{}\"", self.address),
+                Some("keys") => format!("keys = [{}]", keys.join(", ")),
+                _ => line.to_owned(),
+            })
+            .collect();
+        fs::write(file, told.join("\n")).unwrap();
+        self.run();
     }
 
     /// Kills it.

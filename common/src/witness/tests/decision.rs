@@ -246,6 +246,10 @@ fn the_client_follows_a_named_size_and_keeps_only_a_good_cosignature() {
         matches!(fresh().handle(422, b"no\x1b[2J"), Err(WitnessFault::Contradicts { words }) if words == "no [2J")
     );
     assert!(matches!(
+        fresh().handle(403, b"no key"),
+        Err(WitnessFault::Untrusted { words }) if words == "no key"
+    ));
+    assert!(matches!(
         fresh().handle(503, b""),
         Err(WitnessFault::Refused { status: 503, .. })
     ));
