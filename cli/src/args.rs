@@ -237,6 +237,9 @@ pub struct CompareArgs {
     /// that checkpoint was not itself read from its log's URL
     #[arg(long, value_name = "DIR|URL")]
     pub ledger: Option<String>,
+    /// PEM file with the certificate authorities that count under https://, in the place of the public ones
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Where to write the proof of a split view
     #[arg(short = 'f', long, value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -378,6 +381,9 @@ pub struct AnchorVerifyArgs {
     /// PEM file with the certificate authorities whose time stamps count; without it stamps are not judged
     #[arg(long, value_name = "FILE")]
     pub tsa_ca: Option<PathBuf>,
+    /// PEM file with the certificate authorities that count under https://, in the place of the public ones
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Where to write the proof of a split view
     #[arg(short = 'f', long, value_name = "FILE")]
     pub file: Option<PathBuf>,

@@ -3,19 +3,23 @@
 //! Owns addresses, time limits and lengths. Refuses to believe anything: what is read is judged by signatures and
 //! hashes, and what cannot be read is a named fault of whoever serves it.
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, path::Path, sync::Arc, time::Duration};
 
 use common::{
+    certificate,
     ids::{Hash, hex},
     limits::NOTE_BYTES_MAX,
 };
 use ledger::{
     StorageError,
+    anchor::stamp::{AUTHORITIES_BYTES_MAX, certificates},
     storage::{NewObject, Storage, Usage},
     tiles::LOG,
 };
 
-use crate::Failure;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use crate::{Failure, command::read_file};
 
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,6 +32,21 @@ const CHECKPOINT: &str = "/checkpoint";
 /// Whether `text` is an address and no path.
 pub(crate) fn is_url(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://")
+}
+
+/// Whose certificates count under `https://`: those of the authorities in `file` and no others, or of the public ones.
+pub(crate) fn authorities(file: Option<&Path>) -> Result<RootCerts, Failure> {
+    let Some(path) = file else {
+        return Ok(RootCerts::WebPki);
+    };
+    let pem = read_file(path, AUTHORITIES_BYTES_MAX)?;
+    let found = certificates(&pem).map_err(|cause| Failure::Config {
+        cause: format!("{}: {cause}", path.display()),
+        remedy: "give a PEM file with the certificates of the authorities that issued those of the servers"
+            .into(),
+    })?;
+    let owned = found.iter().map(|der| Certificate::from_der(der).to_owned());
+    Ok(RootCerts::Specific(Arc::new(owned.collect())))
 }
 
 /// Somebody's log or witness.
@@ -44,12 +63,14 @@ impl fmt::Debug for Remote {
 
 impl Remote {
     /// Whatever is served at `url`, which may name the checkpoint there or what it lies below.
-    pub(crate) fn at(url: &str) -> Self {
+    pub(crate) fn at(url: &str, roots: &RootCerts) -> Self {
+        let tls = TlsConfig::builder().root_certs(roots.clone()).build();
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .max_redirects(REDIRECTS_MAX)
             .http_status_as_error(false)
+            .tls_config(tls)
             .user_agent(concat!("hostledger/", env!("CARGO_PKG_VERSION")))
             .build();
         let url = url.trim_end_matches('/');
@@ -85,7 +106,8 @@ impl Remote {
 
     /// The body at `url`; `None` where the server says that there is none. The error is the cause.
     fn get(&self, url: &str, length_max: u64) -> Result<Option<Vec<u8>>, String> {
-        let mut answer = self.agent.get(url).call().map_err(|error| error.to_string())?;
+        let refused = |error: ureq::Error| certificate::in_words(&error.to_string(), "--ca");
+        let mut answer = self.agent.get(url).call().map_err(refused)?;
         match answer.status().as_u16() {
             200 => {}
             404 | 410 => return Ok(None),
@@ -197,6 +219,10 @@ mod tests {
         format!("http://{address}/log")
     }
 
+    fn at(url: &str) -> Remote {
+        Remote::at(url, &RootCerts::WebPki)
+    }
+
     fn said(failure: Failure) -> String {
         format!("{failure}; {}", failure.remedy().unwrap_or_default())
     }
@@ -208,7 +234,7 @@ mod tests {
             _ => (404, Vec::new()),
         });
         for url in [log.clone(), format!("{log}/"), format!("{log}/checkpoint")] {
-            assert_eq!(Remote::at(&url).checkpoint("o").unwrap(), b"of the log");
+            assert_eq!(at(&url).checkpoint("o").unwrap(), b"of the log");
         }
         // SHA-256 of "o".
         let witness = serve(|path| {
@@ -220,8 +246,8 @@ mod tests {
                 _ => (404, Vec::new()),
             }
         });
-        assert_eq!(Remote::at(&witness).checkpoint("o").unwrap(), b"of the witness");
-        let nothing = said(Remote::at(&witness).checkpoint("p").unwrap_err());
+        assert_eq!(at(&witness).checkpoint("o").unwrap(), b"of the witness");
+        let nothing = said(at(&witness).checkpoint("p").unwrap_err());
         assert!(
             nothing.contains("neither") && nothing.contains("is there"),
             "{nothing}"
@@ -236,18 +262,18 @@ mod tests {
             "/log/tile/0/001" => (429, Vec::new()),
             _ => (200, vec![7; 64]),
         });
-        let long = said(Remote::at(&broken).checkpoint("o").unwrap_err());
+        let long = said(at(&broken).checkpoint("o").unwrap_err());
         assert!(
             long.contains("more than the 65536 bytes") && long.contains("whoever serves"),
             "{long}"
         );
-        let remote = Remote::at(&broken);
+        let remote = at(&broken);
         let tile = |path: &str| remote.read(path, 64).map_err(|error| error.to_string());
         assert!(tile("log/tile/0/000").unwrap_err().contains("status 500"));
         assert!(tile("log/tile/0/001").unwrap_err().contains("less often"));
         assert_eq!(tile("log/tile/0/002"), Ok(Some(vec![7; 64])));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let gone = said(Remote::at(&format!("http://{port}")).checkpoint("o").unwrap_err());
+        let gone = said(at(&format!("http://{port}")).checkpoint("o").unwrap_err());
         assert!(gone.contains("cannot read http://"), "{gone}");
     }
 }

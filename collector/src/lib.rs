@@ -14,6 +14,7 @@ pub mod enrolment;
 pub mod evidence;
 pub mod files;
 pub mod http;
+pub mod https;
 pub mod ingest;
 pub mod keys;
 pub mod layout;

@@ -20,6 +20,8 @@ pub mod batch;
 #[cfg(feature = "full")]
 pub mod bundle;
 #[cfg(feature = "full")]
+pub mod certificate;
+#[cfg(feature = "full")]
 pub mod checkpoint;
 #[cfg(feature = "full")]
 pub mod codec;

@@ -30,6 +30,7 @@ use super::{compare::open, read_file, read_keys};
 use crate::{
     Exit, Failure, World,
     args::{AnchorArgs, AnchorCommand, AnchorVerifyArgs, Output},
+    remote::authorities as https_authorities,
 };
 
 /// Runs the subcommand.
@@ -93,7 +94,7 @@ impl Judged {
 fn verify(args: &AnchorVerifyArgs, output: Output, world: &mut World<'_>) -> Result<Exit, Failure> {
     let key = read_keys(&args.vkey, args.keys.as_deref())?;
     let authorities = args.tsa_ca.as_deref().map(read_authorities).transpose()?;
-    let storage: Arc<dyn Storage> = open(&args.ledger)?;
+    let storage: Arc<dyn Storage> = open(&args.ledger, &https_authorities(args.ca.as_deref())?)?;
     let (mut anchors, mut damage) = (Vec::new(), Vec::new());
     for path in &args.anchors {
         read_anchors(path, &mut anchors, &mut damage)?;

@@ -12,19 +12,21 @@ use ledger::{
     storage::Storage,
 };
 use serde_json::json;
+use ureq::tls::RootCerts;
 
 use super::{read_file, read_keys};
 use crate::{
     Exit, Failure, World,
     args::{CompareArgs, Output},
-    remote::{Remote, is_url},
+    remote::{Remote, authorities, is_url},
 };
 
 /// Compares and reports.
 pub(crate) fn run(args: &CompareArgs, output: Output, world: &mut World<'_>) -> Result<Exit, Failure> {
     let key = read_keys(&args.vkey, args.keys.as_deref())?;
-    let a = note(&args.first, key.origin())?;
-    let b = note(&args.second, key.origin())?;
+    let roots = authorities(args.ca.as_deref())?;
+    let a = note(&args.first, key.origin(), &roots)?;
+    let b = note(&args.second, key.origin(), &roots)?;
     // The log itself has the tiles of what it shows.
     let larger = if claimed_size(&a) > claimed_size(&b) {
         &args.first
@@ -32,7 +34,7 @@ pub(crate) fn run(args: &CompareArgs, output: Output, world: &mut World<'_>) -> 
         &args.second
     };
     let ledger = args.ledger.as_ref().or(Some(larger).filter(|from| is_url(from)));
-    let storage = ledger.map(|at| open(at)).transpose()?;
+    let storage = ledger.map(|at| open(at, &roots)).transpose()?;
     let found = compare(&a, &b, &key, storage).map_err(|error| failure(error, args))?;
     match found {
         Compared::Consistent { smaller, larger } => {
@@ -113,9 +115,9 @@ fn claimed_size(note: &[u8]) -> Option<u64> {
     Some(head.size)
 }
 
-fn note(from: &str, origin: &str) -> Result<Vec<u8>, Failure> {
+fn note(from: &str, origin: &str, roots: &RootCerts) -> Result<Vec<u8>, Failure> {
     if is_url(from) {
-        return Remote::at(from).checkpoint(origin);
+        return Remote::at(from, roots).checkpoint(origin);
     }
     let bytes = read_file(Path::new(from), PROOF_BYTES_MAX as u64)?;
     let found = checkpoint_at_end(&bytes).map(<[u8]>::to_vec);
@@ -126,9 +128,9 @@ fn note(from: &str, origin: &str) -> Result<Vec<u8>, Failure> {
     })
 }
 
-pub(super) fn open(at: &str) -> Result<Arc<dyn Storage>, Failure> {
+pub(super) fn open(at: &str, roots: &RootCerts) -> Result<Arc<dyn Storage>, Failure> {
     if is_url(at) {
-        return Ok(Arc::new(Remote::at(at)));
+        return Ok(Arc::new(Remote::at(at, roots)));
     }
     let path = Path::new(at);
     match Local::open_reader(path) {

@@ -44,7 +44,7 @@ fn read_keys(path: &Path, history: Option<&Path>) -> Result<LedgerKeys, Failure>
 }
 
 /// Reads a file that must not be longer than `bytes_max`.
-fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Failure> {
     let fault = |cause| Failure::File {
         verb: "read",
         path: path.display().to_string(),

@@ -36,6 +36,7 @@ use self::{file::AnchorFile, remote::Remote};
 use crate::{
     config::{AnchorTargets, Config},
     files::{self, FileError},
+    https::{Https, HttpsError},
     layout::Layout,
 };
 
@@ -56,6 +57,9 @@ pub enum AnchorsError {
         /// What is wrong.
         cause: AuthoritiesError,
     },
+    /// The authorities for HTTPS.
+    #[error(transparent)]
+    Https(#[from] HttpsError),
     /// The thread.
     #[error("cannot start the anchoring thread: {0}")]
     Start(io::Error),
@@ -131,6 +135,7 @@ pub fn load(layout: &Layout, config: &Config) -> Result<Option<Targets>, Anchors
         return Ok(None);
     };
     let AnchorTargets { file, tsa, http, .. } = told;
+    let https = Https::load(layout, config)?;
     let mut targets = Vec::new();
     let file = file
         .as_ref()
@@ -143,7 +148,7 @@ pub fn load(layout: &Layout, config: &Config) -> Result<Option<Targets>, Anchors
         let pem = files::read_text(&path, AUTHORITIES_BYTES_MAX)?;
         let authorities = Authorities::from_pem(pem.as_bytes());
         let authorities = authorities.map_err(|cause| AnchorsError::Authorities { path, cause })?;
-        let remote = Remote::new(url, told.timeout);
+        let remote = Remote::new(url, told.timeout, &https);
         targets.push(Target::Authority {
             remote,
             authorities,
@@ -151,7 +156,7 @@ pub fn load(layout: &Layout, config: &Config) -> Result<Option<Targets>, Anchors
         });
     }
     if let Some(url) = http {
-        targets.push(Target::Sink(Remote::new(url, told.timeout)));
+        targets.push(Target::Sink(Remote::new(url, told.timeout, &https)));
     }
     let policy = AnchorPolicy {
         leaves: told.leaves,

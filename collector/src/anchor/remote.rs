@@ -3,6 +3,7 @@
 use std::{io::Read, time::Duration};
 
 use super::AnchorFault;
+use crate::https::{Https, in_words};
 
 /// One place to post to.
 #[derive(Debug)]
@@ -12,16 +13,9 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    pub(super) fn new(url: &str, timeout: Duration) -> Self {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(timeout))
-            .http_status_as_error(false)
-            // A checkpoint goes where the operator said, nowhere else.
-            .max_redirects(0)
-            .user_agent(concat!("hostledger-collector/", env!("CARGO_PKG_VERSION")))
-            .build();
+    pub(super) fn new(url: &str, timeout: Duration, https: &Https) -> Self {
         Self {
-            agent: config.into(),
+            agent: https.client(timeout),
             url: url.to_owned(),
         }
     }
@@ -43,7 +37,7 @@ impl Remote {
         body: &[u8],
         answer_max: usize,
     ) -> Result<Vec<u8>, AnchorFault> {
-        let unreachable = |error: &dyn std::fmt::Display| AnchorFault::Unreachable(error.to_string());
+        let unreachable = |error: &dyn std::fmt::Display| AnchorFault::Unreachable(in_words(error));
         let mut answer = self
             .agent
             .post(&self.url)
@@ -72,7 +66,10 @@ mod tests {
 
     #[test]
     fn secrets_in_an_address_are_not_shown() {
-        let check = |url, shown| assert_eq!(Remote::new(url, Duration::from_secs(1)).shown(), shown);
+        let check = |url, shown| {
+            let remote = Remote::new(url, Duration::from_secs(1), &Https::public());
+            assert_eq!(remote.shown(), shown);
+        };
         check("http://tsa.example/stamp", "http://tsa.example/stamp");
         check(
             "https://me:secret@sink.example:8443/a/b?token=x#y",

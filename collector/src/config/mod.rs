@@ -68,6 +68,8 @@ pub struct Config {
     /// Witnesses are asked at most this often: where there are any, it takes the place of a shorter
     /// [`Self::publish_interval`].
     pub witness_interval: Duration,
+    /// File with the authorities that count for HTTPS to others, relative to the directory; `None` takes the public ones.
+    pub https_ca: Option<PathBuf>,
     /// Where checkpoints are anchored, and how often; `None` where nowhere.
     pub anchors: Option<AnchorTargets>,
     /// A host of which nothing came for this long is stated to be silent.
@@ -204,6 +206,12 @@ pub const SETTINGS: &[Setting] = &[
         "witness_interval",
         "250ms",
         "ask witnesses at most this often, and publish no more often than that where there are any",
+    ),
+    setting(
+        "https_ca",
+        "",
+        "PEM file with the certificate authorities that count under https:// of witnesses, anchor_tsa and anchor_http, in \
+         the place of the public ones; empty takes those",
     ),
     setting(
         "anchor_file",
@@ -370,6 +378,7 @@ impl Config {
                 "witness_interval",
                 Duration::from_millis(1)..=Duration::from_secs(3600),
             ),
+            https_ca: read.path("https_ca"),
             anchors: read.anchors(),
             silence_after: read.duration(
                 "silence_after",

@@ -82,6 +82,12 @@ impl<'a, D: Fn(&str, &Origin) -> String> Values<'a, D> {
         choice.flatten().map(|missing| (PathBuf::from(path), missing))
     }
 
+    /// A file, or none where the setting is empty.
+    pub(super) fn path(&mut self, name: &str) -> Option<PathBuf> {
+        let text = self.read(name, |text| Ok(text.to_owned()))?;
+        (!text.is_empty()).then(|| PathBuf::from(text))
+    }
+
     pub(super) fn rules(&mut self, name: &str) -> Vec<Rule> {
         self.read(name, rule::parse).unwrap_or_default()
     }

@@ -14,6 +14,8 @@ use common::{
 };
 use ledger::{Published, Reader};
 
+use crate::https;
+
 /// What a witness is asked.
 pub(super) struct Question {
     /// Which round of questions.
@@ -39,20 +41,14 @@ impl Asker {
         place: usize,
         witness: &PolicyWitness,
         reader: Reader,
-        timeout: Duration,
+        agent: ureq::Agent,
         answers: Sender<Answer>,
     ) -> io::Result<Self> {
         // No room: a witness that is busy misses the question instead of answering it late.
         let (questions, asked) = mpsc::sync_channel::<Question>(0);
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(timeout))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .user_agent(concat!("hostledger-collector/", env!("CARGO_PKG_VERSION")))
-            .build();
         let url = witness.url.as_deref().unwrap_or_default().trim_end_matches('/');
         let mut asking = Asking {
-            agent: config.into(),
+            agent,
             url: format!("{url}/add-checkpoint"),
             key: witness.key.clone(),
             reader,
@@ -100,7 +96,7 @@ struct Asking {
 
 impl Asking {
     fn ask(&mut self, head: &Published) -> Result<(String, u64), WitnessFault> {
-        let unreachable = |error: &dyn std::fmt::Display| WitnessFault::Unreachable(error.to_string());
+        let unreachable = |error: &dyn std::fmt::Display| WitnessFault::Unreachable(https::in_words(error));
         let note = String::from_utf8_lossy(&head.note).into_owned();
         let size = head.checkpoint.size;
         let mut exchange = Exchange::new(&self.key, &note, size, self.recorded);

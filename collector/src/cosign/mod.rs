@@ -29,6 +29,7 @@ pub use self::board::{Board, WitnessRow, WitnessesFile};
 use crate::{
     config::{Config, QuorumMissing},
     files::{self, FileError},
+    https::{Https, HttpsError},
     layout::Layout,
 };
 
@@ -65,6 +66,9 @@ pub enum WitnessesError {
         /// Which.
         witness: String,
     },
+    /// The authorities for HTTPS.
+    #[error(transparent)]
+    Https(#[from] HttpsError),
     /// A thread could not be started.
     #[error("cannot start the witnesses' threads: {0}")]
     Start(std::io::Error),
@@ -79,6 +83,8 @@ pub struct Witnesses {
     pub missing: QuorumMissing,
     /// How long to wait for them.
     pub timeout: Duration,
+    /// Whose certificates count where they are asked over HTTPS.
+    pub https: Https,
 }
 
 impl Witnesses {
@@ -108,6 +114,7 @@ impl Witnesses {
             policy,
             missing: *missing,
             timeout: config.witness_timeout,
+            https: Https::load(layout, config)?,
         }))
     }
 }
@@ -141,7 +148,8 @@ impl Cosigner {
         let (answer, answers) = mpsc::channel();
         let mut askers = Vec::new();
         for (at, witness) in witnesses.policy.witnesses().iter().enumerate() {
-            let asker = Asker::start(at, witness, reader.clone(), witnesses.timeout, answer.clone());
+            let agent = witnesses.https.client(witnesses.timeout);
+            let asker = Asker::start(at, witness, reader.clone(), agent, answer.clone());
             askers.push(asker.map_err(WitnessesError::Start)?);
         }
         let (questions, asked) = mpsc::sync_channel::<Published>(1);

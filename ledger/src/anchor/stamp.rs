@@ -88,20 +88,35 @@ impl VerifiedStamp {
     }
 }
 
+/// The certificates of authorities in a PEM file, of which there is one at least and each can be trusted.
+///
+/// # Errors
+/// [`AuthoritiesError`].
+pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, AuthoritiesError> {
+    let mut found = Vec::new();
+    for (at, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
+        let certificate = certificate.map_err(AuthoritiesError::Pem)?;
+        if let Err(cause) = anchor_from_trusted_cert(&certificate) {
+            return Err(AuthoritiesError::Certificate { place: at + 1, cause });
+        }
+        found.push(certificate);
+    }
+    if found.is_empty() {
+        return Err(AuthoritiesError::Empty);
+    }
+    Ok(found)
+}
+
 impl Authorities {
     /// The certificates in a PEM file. All are trusted, self-signed or not.
     pub fn from_pem(bytes: &[u8]) -> Result<Self, AuthoritiesError> {
-        let mut anchors = Vec::new();
-        for (at, certificate) in CertificateDer::pem_slice_iter(bytes).enumerate() {
-            let certificate = certificate.map_err(AuthoritiesError::Pem)?;
-            let anchor = anchor_from_trusted_cert(&certificate);
+        let certificates = certificates(bytes)?;
+        let anchors = certificates.iter().enumerate().map(|(at, certificate)| {
+            let anchor = anchor_from_trusted_cert(certificate);
             let anchor = anchor.map_err(|cause| AuthoritiesError::Certificate { place: at + 1, cause })?;
-            anchors.push(anchor.to_owned());
-        }
-        if anchors.is_empty() {
-            return Err(AuthoritiesError::Empty);
-        }
-        Ok(Self(anchors))
+            Ok(anchor.to_owned())
+        });
+        Ok(Self(anchors.collect::<Result<_, _>>()?))
     }
 
     /// Checks that `response` is a stamp of exactly `stamped` by one of these authorities, and the answer to the

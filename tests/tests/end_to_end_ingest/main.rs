@@ -19,14 +19,16 @@ mod full_disk;
 mod good;
 #[cfg(feature = "oracles")]
 mod growing_log;
+mod https;
 mod key_change;
-mod peer;
 mod key_witnesses;
+mod peer;
 mod process;
 mod retention;
 mod retention_load;
 mod split_view;
 mod stated;
+mod tls_front;
 mod witness_process;
 mod witness_server;
 mod witnesses;

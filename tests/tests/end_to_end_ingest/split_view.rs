@@ -22,7 +22,7 @@ use crate::{
     witness_process::Witness,
 };
 
-fn verifier(collector: &Collector) -> VerifierKey {
+pub(crate) fn verifier(collector: &Collector) -> VerifierKey {
     let text = fs::read_to_string(collector.layout.ledger_verifier()).unwrap();
     VerifierKey::parse(text.trim()).unwrap()
 }
