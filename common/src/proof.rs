@@ -5,14 +5,17 @@
 //! key. Text; bytes in `docs/format/proof.md`. Only one encoding
 //! of a proof is accepted, so that no byte of a file goes unchecked. Refuses to say what the event means.
 
+pub(crate) mod history;
+
 use alloc::{boxed::Box, format, vec::Vec};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
+pub use self::history::{HistoryFault, KEY_HISTORY_BYTES_MAX, KEY_HISTORY_MAX};
 use crate::{
-    batch::{BadHeader, ChainFault, HostKeys, SignedHeader, UnverifiedHeader, VerifiedHeader},
+    batch::{BadHeader, ChainFault, SignedHeader, UnverifiedHeader, VerifiedHeader},
     checkpoint::Checkpoint,
-    ids::{EventIndex, Hash, HostId, KeyEpoch, LeafIndex, Sequence},
+    ids::{EventIndex, Hash, HostId, LeafIndex},
     ledger_keys::LedgerTrust,
     limits::{EVENT_BYTES_MAX, HEADER_BYTES_MAX},
     merkle::{PROOF_HASHES_MAX, ProofError, leaf_hash, verify_inclusion},
@@ -23,14 +26,10 @@ use crate::{
 const FIRST_LINE_V1: &str = "hostledger/event-proof/v1";
 /// First line of a file with key history.
 const FIRST_LINE_V2: &str = "hostledger/event-proof/v2";
-/// Most headers in a key history: at four epochs a day, 22 years.
-pub const KEY_HISTORY_MAX: usize = 32 * 1024;
-/// Longest line of a key history, bytes.
-const KEY_LINE_BYTES_MAX: usize = HEADER_BYTES_MAX.div_ceil(3) * 4 + 5;
 /// Longest proof file accepted, in bytes: base64 of event, header and key history, proof hashes, receipt,
 /// labels.
 pub const PROOF_BYTES_MAX: usize = (EVENT_BYTES_MAX + HEADER_BYTES_MAX) / 3 * 4
-    + KEY_HISTORY_MAX * KEY_LINE_BYTES_MAX
+    + KEY_HISTORY_BYTES_MAX
     + PROOF_HASHES_MAX * 45
     + RECEIPT_BYTES_MAX
     + 256;
@@ -97,78 +96,14 @@ pub enum ProofFault {
     Ledger(#[from] ReceiptError),
 }
 
-/// Why a header of a key history proves no key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum HistoryFault {
-    /// It is none.
-    #[error("{0}")]
-    Header(#[from] BadHeader),
-    /// Its signature, its key, or what it announces.
-    #[error("{0}")]
-    Chain(#[from] ChainFault),
-    /// It is of another epoch, or does not stand between its neighbours in the chain.
-    #[error("batch {sequence} of epoch {epoch} is out of place")]
-    Misplaced {
-        /// Which batch.
-        sequence: Sequence,
-        /// Its epoch.
-        epoch: KeyEpoch,
-    },
-    /// More or fewer headers than the batch's key epoch has predecessors.
-    #[error("{found} headers for the {expected} epochs before the batch's")]
-    Count {
-        /// Epochs before the batch's.
-        expected: u64,
-        /// Headers in the file.
-        found: usize,
-    },
-}
-
-/// The keys of `host` as a history proves them, for a header of `epoch` and `sequence`.
-fn keys_of(
-    host: HostId,
-    epoch: KeyEpoch,
-    sequence: Sequence,
-    history: &[Vec<u8>],
-) -> Result<HostKeys, ProofFault> {
-    let at = |epoch: u64| {
-        move |cause: HistoryFault| ProofFault::History {
-            epoch,
-            cause: Box::new(cause),
-        }
-    };
-    if history.len() as u64 != epoch.0 {
-        return Err(at(epoch.0)(HistoryFault::Count {
-            expected: epoch.0,
-            found: history.len(),
-        }));
-    }
-    let mut keys = HostKeys::new(host);
-    let mut before: Option<Sequence> = None;
-    for (epoch, bytes) in (0..).zip(history) {
-        let parsed = UnverifiedHeader::parse(bytes).map_err(|bad| at(epoch)(bad.into()))?;
-        let signed = SignedHeader::check(parsed).map_err(|fault| at(epoch)(fault.into()))?;
-        let fields = signed.fields();
-        let behind = before.is_none_or(|before| before < fields.sequence) && fields.sequence < sequence;
-        if fields.key_epoch != KeyEpoch(epoch) || !behind {
-            return Err(at(epoch)(HistoryFault::Misplaced {
-                sequence: fields.sequence,
-                epoch: fields.key_epoch,
-            }));
-        }
-        before = Some(fields.sequence);
-        keys.learn(&signed).map_err(|fault| at(epoch)(fault.into()))?;
-    }
-    Ok(keys)
-}
-
 impl EventProof {
     /// Checks every link from the event to the ledger's signed head.
     pub fn check(self, trust: &impl LedgerTrust) -> Result<ProvenEvent, ProofFault> {
         let signed = SignedHeader::check(UnverifiedHeader::parse(&self.header)?)?;
         let fields = signed.fields();
-        let header =
-            keys_of(fields.host, fields.key_epoch, fields.sequence, &self.key_history)?.check(signed)?;
+        let keys = history::keys(fields, &self.key_history)
+            .map_err(|(epoch, cause)| ProofFault::History { epoch, cause })?;
+        let header = keys.check(signed)?;
         let fields = header.fields();
         verify_inclusion(
             &leaf_hash(&self.event),
@@ -206,11 +141,7 @@ impl EventProof {
             self.position,
             STANDARD.encode(&self.header),
         );
-        for header in &self.key_history {
-            text.push_str("key ");
-            STANDARD.encode_string(header, &mut text);
-            text.push('\n');
-        }
+        history::write(&self.key_history, &mut text);
         for hash in &self.path {
             STANDARD.encode_string(hash.0, &mut text);
             text.push('\n');
@@ -243,14 +174,7 @@ impl EventProof {
         let position = labelled("position", "no position")?;
         let header = labelled("header", "no header")?;
         let mut lines = lines.peekable();
-        let mut key_history = Vec::new();
-        while let Some(line) = lines.next_if(|line| line.starts_with("key ")) {
-            if key_history.len() == KEY_HISTORY_MAX || line.len() > KEY_LINE_BYTES_MAX {
-                return Err(Malformed("too much key history"));
-            }
-            let header = line.strip_prefix("key ").and_then(base64);
-            key_history.push(header.ok_or(Malformed("a header of the key history is not base64"))?);
-        }
+        let key_history = history::read(&mut lines).map_err(Malformed)?;
         let mut path = Vec::new();
         for line in lines {
             if path.len() == PROOF_HASHES_MAX {

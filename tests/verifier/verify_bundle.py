@@ -427,8 +427,10 @@ def check_retention(kind, payload):
 
 def check_equivocation(host, held, offered):
     held, offered = Header(held, "statement"), Header(offered, "statement")
-    same_key = held.host == offered.host == host and held.key == offered.key and held.epoch == offered.epoch
-    need(same_key and (held.epoch != 0 or held.is_of(host)), "statement", "the headers are not of one key of the host")
+    same_key = offered.epoch == held.epoch and offered.key == held.key
+    announced = offered.epoch == held.epoch + 1 and any(held.next_key) and offered.key == held.next_key
+    vouched = held.host == offered.host == host and (same_key or announced)
+    need(vouched and (held.epoch != 0 or held.is_of(host)), "statement", "the headers are not of the host's keys")
     twice = held.sequence == offered.sequence and held.data != offered.data
     forked = offered.sequence == held.sequence + 1 and offered.previous != held.hash
     need(twice or forked, "statement", "the headers do not contradict each other")

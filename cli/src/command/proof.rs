@@ -6,11 +6,10 @@ use common::{
     answer::Moment,
     checkpoint::Checkpoint,
     event::Event,
-    ids::KeyEpoch,
     ledger_keys::LedgerKeys,
     proof::{self, EventProof, PROOF_BYTES_MAX, ProvenEvent},
     split::{ProvenSplit, SPLIT_BYTES_MAX, SplitProof, checkpoint_at_end},
-    statement::{self, ProvenStatement, STATEMENT_PROOF_BYTES_MAX, Said, StatementProof},
+    statement::{self, Accusation, ProvenStatement, STATEMENT_PROOF_BYTES_MAX, StatementProof},
 };
 use serde_json::json;
 
@@ -193,8 +192,7 @@ fn not_proven(fault: &str, output: Output, world: &mut World<'_>) -> Result<Exit
     Ok(Exit::Tampered)
 }
 
-/// A proven statement is the collector's word; an equivocation in it is judged by what the host signed, and a
-/// statement that fails there is no proof of anything.
+/// A proven statement is the collector's word; an equivocation in it was judged by what the host signed.
 fn show_statement(
     proven: &ProvenStatement,
     cosigned: &Cosigned,
@@ -202,20 +200,8 @@ fn show_statement(
     world: &mut World<'_>,
 ) -> Result<Exit, Failure> {
     let fields = proven.statement.fields();
-    let evidence = match &fields.said {
-        Said::Equivocation(equivocation) => Some(equivocation.check()),
-        _ => None,
-    };
-    if let Some(Err(fault)) = evidence {
-        let text = format!("the ledger holds an accusation that proves nothing: {fault}");
-        return not_proven(&text, output, world);
-    }
     let checkpoint = &proven.checkpoint;
-    // Of a later key epoch the two headers show that one key signed both, not whose it is.
-    let epoch = match &fields.said {
-        Said::Equivocation(equivocation) => equivocation.key_epoch(),
-        _ => None,
-    };
+    let accusation = proven.accusation;
     match output {
         Output::Json | Output::Jsonl => {
             let said = json!({
@@ -224,7 +210,8 @@ fn show_statement(
                 "checkpoint": { "origin": checkpoint.origin, "size": checkpoint.size,
                                 "root": checkpoint.root },
                 "witnesses": cosigned.as_json(), "said": fields.said,
-                "proven_by_host": epoch == Some(KeyEpoch(0)), "key_epoch": epoch,
+                "proven_by_host": accusation.is_some_and(|accusation| accusation.by_host),
+                "key_epoch": accusation.map(|accusation| accusation.key_epoch),
             });
             writeln!(world.out, "{said}")?;
         }
@@ -249,16 +236,17 @@ fn show_statement(
                 writeln!(out, "host {host}:")?;
             }
             writeln!(out, "{}", fields.said)?;
-            match epoch {
+            match accusation {
                 None => {}
-                Some(KeyEpoch(0)) => writeln!(
+                Some(Accusation { by_host: true, .. }) => writeln!(
                     out,
                     "both headers in it are signed by that host: this needs nobody else's word"
                 )?,
-                Some(epoch) => writeln!(
+                Some(Accusation { key_epoch, .. }) => writeln!(
                     out,
-                    "both headers in it are signed by one key, of key epoch {epoch}: that it is this host's follows \
-                     from the host's own headers in the ledger, which this file does not hold"
+                    "the first header in it is signed by a key of key epoch {key_epoch}, the second by that key or the \
+                     one it announces: that it is this host's follows from the host's own headers in the ledger, which \
+                     this file does not hold"
                 )?,
             }
         }

@@ -4,7 +4,7 @@ use common::{
     ids::{EventIndex, HostId, StatementNumber},
     merkle::inclusion_proof,
     proof::{EventProof, KEY_HISTORY_MAX},
-    statement::StatementProof,
+    statement::{Equivocation, Said, StatementProof},
 };
 
 use super::{Query, QueryError};
@@ -53,8 +53,23 @@ impl Query {
         };
         Ok(StatementProof {
             statement: statement.bytes().to_vec(),
+            key_history: match &statement.claimed().said {
+                Said::Equivocation(said) => self.accused_keys(said)?,
+                _ => Vec::new(),
+            },
             receipt: self.projection.entries().receipt(record.leaf)?,
         })
+    }
+
+    /// What proves that the key of the header held is the accused host's; nothing where there is more than a file
+    /// carries, which then leaves that open.
+    fn accused_keys(&self, said: &Equivocation) -> Result<Vec<Vec<u8>>, QueryError> {
+        match said.key_epoch() {
+            Some(epoch) if epoch.0 <= KEY_HISTORY_MAX as u64 => {
+                Ok(self.projection.key_history(&said.host, epoch)?)
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
     pub(super) fn event_named(&self, text: &str) -> Result<(HostId, EventIndex), QueryError> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::retention::{Hold, HoldLifted, PruneCertificate};
 use crate::{
-    batch::UnverifiedHeader,
+    batch::{KeyHead, UnverifiedHeader},
     ids::{Hash, HostId, KeyEpoch, Sequence, StatementNumber, WallNanos},
     text::Text,
 };
@@ -205,8 +205,8 @@ pub enum EquivocationFault {
     /// One is of another host.
     #[error("the {0} header is of another host")]
     Host(&'static str),
-    /// They are signed by two keys.
-    #[error("the headers are signed by different keys")]
+    /// The key of the second is neither that of the first, in its epoch, nor the one that the first announces.
+    #[error("the key of the offered header is neither that of the header held nor the one it announces")]
     Keys,
     /// One is not signed by the key it names.
     #[error("the signature of the {0} header does not fit")]
@@ -220,8 +220,9 @@ pub enum EquivocationFault {
 }
 
 impl Equivocation {
-    /// Checks, with nobody's word but the host's, that the host signed two histories. Where the headers are
-    /// of a later key epoch, that the key is this host's follows from its chain in the ledger.
+    /// Checks, with nobody's word but the host's, that the host signed two histories: under one key, or the second
+    /// under the key that the first announces. Where the header held is of a later key epoch than 0, that its key is
+    /// this host's follows from a key history ([`super::StatementProof`]) or from its chain in the ledger.
     ///
     /// # Errors
     /// Why they do not prove it.
@@ -229,7 +230,7 @@ impl Equivocation {
         let held = self.header("held", &self.held)?;
         let offered = self.header("offered", &self.offered)?;
         let (first, second) = (held.claimed(), offered.claimed());
-        if first.public_key != second.public_key {
+        if !KeyHead::behind(&first.keys()).vouches_for(&second.keys()) {
             return Err(EquivocationFault::Keys);
         }
         if first.key_epoch.0 == 0 && HostId::of_genesis_key(&first.public_key) != self.host {

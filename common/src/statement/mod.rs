@@ -19,7 +19,9 @@ pub use self::{
     bytes::{BadStatement, STATEMENT_FIXED_BYTES, StatementFields, UnverifiedStatement, sign_statement},
     chain::{StatementChain, StatementFault, VerifiedStatement},
     kinds::{BatchPoint, ClockAnomaly, ClockFault, Divergence, Equivocation, EquivocationFault, Kind, Said},
-    proof::{ProvenStatement, STATEMENT_PROOF_BYTES_MAX, StatementProof, StatementProofFault, check},
+    proof::{
+        Accusation, ProvenStatement, STATEMENT_PROOF_BYTES_MAX, StatementProof, StatementProofFault, check,
+    },
     retention::{Hold, HoldLifted, LeafRange, PruneCertificate, PrunedHost},
 };
 

@@ -169,6 +169,7 @@ fn proof_of(statement: &VerifiedStatement) -> StatementProof {
     };
     StatementProof {
         statement: statement.bytes().to_vec(),
+        key_history: Vec::new(),
         receipt: Receipt {
             leaf: LeafIndex(2),
             proof: inclusion_proof(&leaves, 2).unwrap(),

@@ -25,5 +25,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(proof) = StatementProof::decode(bytes) {
         assert_eq!(proof.encode(), bytes);
+        if let Ok(key) = SignerKey::from_seed("fuzz.example/ledger", &[0x5a; 32]) {
+            assert!(proof.check(key.verifier()).is_err(), "nobody signed it");
+        }
     }
 });

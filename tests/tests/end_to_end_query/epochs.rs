@@ -6,11 +6,12 @@ use collector::{projection::Projection, query::Query};
 use common::{
     batch::{UnverifiedHeader, sign_header},
     event::{Kind, process::ProcessCause},
-    ids::{EventIndex, KeyEpoch, PublicKey},
+    ids::{EventIndex, KeyEpoch, PublicKey, StatementNumber, WallNanos},
     note::SignerKey,
+    statement::{self, Accusation, Equivocation, Said, StatementChain, StatementProof},
 };
 use ed25519_dalek::SigningKey;
-use ledger::{Memory, audit, fsck::Options, last_header};
+use ledger::{Entry, Memory, audit, fsck::Options, last_header};
 use tests::chains::{
     GOES_ON, LEDGER_KEY_SEED, Maker, STARTS, event, ledger_of, process, process_key, run_begins,
 };
@@ -106,4 +107,63 @@ fn a_stranger_in_the_ledger_is_named_and_never_believed() {
     let leaf = common::ids::LeafIndex(maker.sealed.len() as u64 - 1);
     let refused = projection.verified(leaf).unwrap_err().to_string();
     assert!(refused.contains("no key was announced"), "{refused}");
+}
+
+/// A copied host goes on beside the original, in the same epoch or in the next one: the file that proves it holds the
+/// headers that say whose keys those are.
+#[test]
+fn an_accusation_of_a_later_epoch_is_proven_by_the_hosts_own_headers() {
+    let (mut held, mut same) = (aged(4), aged(4));
+    let mut next = aged(4);
+    held.seal(GOES_ON, 10_000, 10_100, &[]);
+    same.seal(GOES_ON, 10_000, 10_200, &[]);
+    next.ratchet().seal(GOES_ON, 10_000, 10_100, &[]);
+    let last = |maker: &Maker| maker.sealed.last().unwrap().0.clone();
+    let key = SignerKey::from_seed("ledger.example/test", &LEDGER_KEY_SEED).unwrap();
+    let storage = Arc::new(Memory::new());
+    let mut ledger = ledger_of(storage.clone(), &[&held]);
+    let mut chain = StatementChain::default();
+    for twin in [&same, &next] {
+        let said = Said::Equivocation(Equivocation {
+            host: held.host(),
+            held: last(&held),
+            offered: last(twin),
+        });
+        let statement = chain.write(said, WallNanos(1), 0, &key).unwrap();
+        chain.follow(&statement).unwrap();
+        let header = statement.bytes();
+        ledger.append_group(&[Entry { header, body: &[] }]).unwrap();
+    }
+    ledger.integrate_and_publish().unwrap();
+    let audit = audit::run(&*storage, &Options::default());
+    assert!(audit.report.is_sound(), "{:?}", audit.report.faults);
+    let query = Query::new(Arc::new(Projection::new(Arc::new(ledger.reader()), None)));
+    query.catch_up().unwrap();
+    for number in 0..2 {
+        let file = query.statement_proof(StatementNumber(number)).unwrap();
+        assert_eq!(file.key_history.len(), 3);
+        let judged = |file: &StatementProof| {
+            let proven = statement::check(&file.encode(), key.verifier()).unwrap();
+            proven.accusation.unwrap()
+        };
+        let key_epoch = KeyEpoch(3);
+        assert_eq!(
+            judged(&file),
+            Accusation {
+                key_epoch,
+                by_host: true
+            }
+        );
+        let open = StatementProof {
+            key_history: Vec::new(),
+            ..file
+        };
+        assert_eq!(
+            judged(&open),
+            Accusation {
+                key_epoch,
+                by_host: false
+            }
+        );
+    }
 }
