@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     completeness::{Caveat, LossBounds, caveats, sensors_of},
-    coverage::{RunEnd, Span, StatedSilence, Unknown, watched},
+    coverage::{RunEnd, Span, StatedEnd, StatedSilence, Unknown, watched},
     moment::{BadMoment, Moment},
     row::{ApiError, BatchRow, Between, HostRow, Page, Row, StatementRow, Status, absence},
 };

@@ -81,6 +81,7 @@ impl Default for Tip {
                 late_ns: 0,
                 loss_late_ns: 0,
                 silence: None,
+                end: None,
                 hostname: None,
             },
             newest: None,

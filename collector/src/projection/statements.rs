@@ -1,10 +1,10 @@
 //! The collector's statements, as the index finds them: by number; silences also by the batch that they follow.
 
 use common::{
-    answer::{Moment, StatedSilence},
+    answer::{Moment, StatedEnd, StatedSilence},
     ids::{HostId, Sequence, StatementNumber},
     projection::{Slot, StatedRecord, links::search},
-    statement::UnverifiedStatement,
+    statement::{Said, UnverifiedStatement},
 };
 
 use super::{Entries, IndexError, Projection, StateError, index::Index};
@@ -91,6 +91,33 @@ impl Statements<'_> {
             statement,
             since: Moment(silence.since),
         }))
+    }
+
+    /// The statement that a host's end was declared.
+    ///
+    /// # Errors
+    /// Ledger or index do not serve.
+    pub fn end_of(&self, host: &HostId) -> Result<Option<StatedEnd>, StateError> {
+        let Some(Slot(number)) = self.index.tip(host, |tip| tip.kept.end).flatten() else {
+            return Ok(None);
+        };
+        let statement = StatementNumber(number);
+        let Some((record, held)) = self.get(statement)? else {
+            return Ok(None);
+        };
+        match &held.claimed().said {
+            Said::HostEnded {
+                host: ended,
+                ended_at,
+                reason,
+                ..
+            } if ended == host => Ok(Some(StatedEnd {
+                statement,
+                at: Moment(*ended_at),
+                reason: reason.clone(),
+            })),
+            _ => Err(StateError::not_what_the_ledger_has(record.leaf)),
+        }
     }
 
     /// Numbers from `from` on of statements that fit, at most so many.

@@ -128,8 +128,14 @@ impl Query {
         let cut = chain.cut(at)?;
         let outcome = match (watched(at, cut.begun.as_ref(), cut.next.as_ref()), cut.begun) {
             (Err(why), Some(begun)) => {
-                let silence = self.projection.statements().silence_after(host, begun.sequence)?;
-                Err(why.with_silence(silence))
+                let statements = self.projection.statements();
+                let silence = statements.silence_after(host, begun.sequence)?;
+                let why = why.with_silence(silence);
+                // An end is looked for where it would be named.
+                match why {
+                    Unknown::AfterLast { .. } => Err(why.with_end(statements.end_of(host)?)),
+                    _ => Err(why),
+                }
             }
             (Err(why), None) => Err(why.with_silence(None)),
             (Ok(()), None) => Err(Unknown::NoBatches),

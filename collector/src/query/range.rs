@@ -5,9 +5,7 @@
 use std::collections::BTreeMap;
 
 use common::{
-    answer::{
-        Answer, Caveat, Completeness, Moment, ORDER_STATEMENT, Page, Row, Span, Unknown, Verdict, watched,
-    },
+    answer::{Answer, Caveat, Completeness, Moment, ORDER_STATEMENT, Page, Row, Span, Unknown, Verdict},
     event::{Envelope, Event, Kind},
     fold::{End, EntityId, Entry, Mark, State, ends},
     ids::{EventIndex, HostId, WallNanos},
@@ -139,8 +137,12 @@ impl Query {
             let clamped = chain.map_or(Ok(None), |chain| chain.clamp(since, until))?;
             let looked = self.look(&host, Some(clamped.map_or(until, |(_, hi)| hi)), kind)?;
             let (Some((lo, hi)), Some(span)) = (clamped, looked.cut.begun) else {
-                let why = watched(until, looked.cut.begun.as_ref(), looked.cut.next.as_ref());
-                let why = why.err().unwrap_or(Unknown::NoBatches);
+                let why = looked
+                    .outcome
+                    .as_ref()
+                    .err()
+                    .cloned()
+                    .unwrap_or(Unknown::NoBatches);
                 answers.push(self.frame(&looked, Verdict::Unknown { why }, kind));
                 continue;
             };

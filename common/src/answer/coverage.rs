@@ -124,6 +124,9 @@ pub enum Unknown {
         /// The collector's statement that the host is silent, where there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         silence: Option<StatedSilence>,
+        /// The statement that the host's end was declared, where there is one: nothing later will arrive.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        end: Option<StatedEnd>,
     },
     /// The run had no complete list of what existed yet.
     NoBaseline {
@@ -167,7 +170,37 @@ impl fmt::Display for StatedSilence {
     }
 }
 
+/// A statement of the collector that an operator declared a host's end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatedEnd {
+    /// Which statement: `proof statement:<number>` proves it.
+    pub statement: StatementNumber,
+    /// When it was declared, by the collector's clock.
+    pub at: Moment,
+    /// Why, in the operator's words.
+    pub reason: Text,
+}
+
+impl fmt::Display for StatedEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the host's end was declared at {} by the collector's clock: {} (statement {})",
+            self.at, self.reason, self.statement
+        )
+    }
+}
+
 impl Unknown {
+    /// The same with the statement that the host's end was declared, where nothing follows the batch that decides.
+    #[must_use]
+    pub fn with_end(mut self, stated: Option<StatedEnd>) -> Self {
+        if let Self::AfterLast { end, .. } = &mut self {
+            *end = stated;
+        }
+        self
+    }
+
     /// The same with the statement that the host was silent after the batch that decides.
     #[must_use]
     pub fn with_silence(mut self, stated: Option<StatedSilence>) -> Self {
@@ -209,6 +242,11 @@ impl fmt::Display for Unknown {
                 )
             }
             Self::AfterLast {
+                until,
+                end: Some(end),
+                ..
+            } => write!(f, "nothing watched after {until}: {end}; ask for that or earlier"),
+            Self::AfterLast {
                 until, stopped: true, ..
             } => {
                 write!(
@@ -220,6 +258,7 @@ impl fmt::Display for Unknown {
                 until,
                 stopped: false,
                 silence: None,
+                ..
             } => write!(
                 f,
                 "nothing has arrived yet that was watched after {until}: the agent is down, cut off or about to report; ask for that or earlier"
@@ -298,6 +337,7 @@ pub fn watched(at: WallNanos, begun: Option<&Span>, next: Option<&Span>) -> Resu
             until: Moment(begun.until_wall),
             stopped: begun.flags.last_before_stop,
             silence: None,
+            end: None,
         }),
         (Some(begun), Some(next)) => Err(Unknown::Gap {
             from: Moment(begun.until_wall),

@@ -16,7 +16,7 @@ use crate::{
     fold::{Run, State},
     ids::{
         BootId, BootNanos, EventIndex, Hash, HostId, KeyEpoch, LeafIndex, Nonce, PublicKey, Sequence,
-        WallNanos,
+        StatementNumber, WallNanos,
     },
 };
 
@@ -142,8 +142,40 @@ fn coverage_names_why_nothing_watched() {
             until: Moment(at(20)),
             stopped: true,
             silence: None,
+            end: None,
         })
     );
+}
+
+#[test]
+fn a_declared_end_is_named_wherever_nothing_follows_and_nowhere_else() {
+    let end = StatedEnd {
+        statement: StatementNumber(7),
+        at: Moment(at(30)),
+        reason: "scrapped\u{1b}[2J".into(),
+    };
+    let last = Unknown::AfterLast {
+        until: Moment(at(20)),
+        stopped: true,
+        silence: None,
+        end: None,
+    };
+    let json = serde_json::to_string(&last).unwrap();
+    assert!(
+        !json.contains("end"),
+        "answers without an end are as they were: {json}"
+    );
+    let said = last.with_end(Some(end.clone()));
+    let shown = said.to_string();
+    assert!(
+        shown.contains("end was declared at") && shown.contains("statement 7") && shown.contains("scrapped"),
+        "{shown}"
+    );
+    assert!(!shown.contains('\u{1b}'), "{shown}");
+    let json = serde_json::to_string(&said).unwrap();
+    assert_eq!(serde_json::from_str::<Unknown>(&json).unwrap(), said);
+    let before = Unknown::BeforeFirst { first: Moment(at(1)) };
+    assert_eq!(before.clone().with_end(Some(end)), before);
 }
 
 fn state(facts: Vec<Fact>) -> State {

@@ -74,10 +74,12 @@ fn tips() -> Tips {
         late_ns: 3,
         loss_late_ns: 4,
         silence: Some(Slot(0)),
+        end: Some(Slot(0)),
         hostname: Some("node-1".into()),
     };
     let silent = HostTip {
         newest: None,
+        end: None,
         hostname: None,
         ..tip.clone()
     };

@@ -15,7 +15,7 @@ use crate::{
 };
 
 const MAGIC: [u8; 8] = *b"HLPROJ\n\0";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HASH_BYTES: usize = 32;
 /// Stands for a slot or length that there is not.
 const NONE_64: u64 = u64::MAX;
@@ -40,6 +40,8 @@ pub struct HostTip {
     pub loss_late_ns: u64,
     /// The last statement that it fell silent.
     pub silence: Option<Slot>,
+    /// The statement that its end was declared.
+    pub end: Option<Slot>,
     /// Its name, as it last gave it.
     pub hostname: Option<Text>,
 }
@@ -85,6 +87,7 @@ impl Tips {
             out.put_u64(tip.late_ns);
             out.put_u64(tip.loss_late_ns);
             out.put_u64(tip.silence.map_or(NONE_64, |slot| slot.0));
+            out.put_u64(tip.end.map_or(NONE_64, |slot| slot.0));
             match &tip.hostname {
                 None => out.put_u32(NONE_32),
                 Some(name) => {
@@ -153,6 +156,7 @@ fn read_tip(reader: &mut Reader<'_>, batches: u64, statements: u64) -> Result<Ho
         late_ns: reader.u64("lateness")?,
         loss_late_ns: reader.u64("lateness of losses")?,
         silence: slot("silence", reader.u64("silence")?, statements)?,
+        end: slot("end", reader.u64("end")?, statements)?,
         hostname: match reader.u32("hostname")? {
             NONE_32 => None,
             length if length as usize <= EVENT_BYTES_MAX => {

@@ -277,5 +277,29 @@ async fn a_declared_end_is_stated_and_nothing_is_taken_after_it() {
         Said::HostEnded { reason, last: Some(point), .. }
             if reason.0 == b"scrapped" && point.header == last.hash()
     ));
+    // Answers after its last batch name it; those before do not, and a restart, which takes the index up from what was
+    // saved of it, changes nothing.
+    for restarted in [false, true] {
+        if restarted {
+            assert!(collector.end(Signal::TERM).success());
+            collector.run();
+        }
+        let verdict = |at: &str| {
+            let (_, body) = collector.get(&format!("/v1/processes?at={at}"));
+            let answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            answer["hosts"][0]["verdict"].clone()
+        };
+        let after = verdict("2100-01-01T00:00:00Z");
+        assert_eq!(after["because"], "after_last", "{after}");
+        assert_eq!(
+            after["end"]["statement"].as_u64(),
+            Some(found[1].number),
+            "{after}"
+        );
+        assert_eq!(after["end"]["reason"], "scrapped", "{after}");
+        let before = verdict("1970-01-01T00:00:00Z");
+        assert_ne!(before["because"], "after_last", "{before}");
+        assert!(before["end"].is_null(), "{before}");
+    }
     assert_sound(&mut collector, 2);
 }

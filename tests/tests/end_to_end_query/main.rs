@@ -110,6 +110,7 @@ fn what_nothing_watched_is_unknown_with_both_bounds() {
             until: moment(13_000),
             stopped: true,
             silence: None,
+            end: None,
         }
     );
     assert_eq!(
@@ -118,6 +119,7 @@ fn what_nothing_watched_is_unknown_with_both_bounds() {
             until: moment(4_000),
             stopped: false,
             silence: None,
+            end: None,
         }
     );
     assert_eq!(

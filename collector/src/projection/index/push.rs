@@ -125,7 +125,7 @@ impl Index {
             host: fields.said.host(),
             silence: None,
         };
-        let mut silent = None;
+        let mut changed = None;
         if let Said::Silent {
             host,
             last: Some(last),
@@ -147,12 +147,19 @@ impl Index {
                 links,
             });
             tip.kept.silence = Some(slot);
-            silent = Some((*host, tip));
+            changed = Some((*host, tip));
+        }
+        // Of a host without a batch nobody asks, and an end is declared once.
+        if let Said::HostEnded { host, .. } = &fields.said
+            && let Some(mut tip) = self.tip(host, Tip::clone)
+        {
+            tip.kept.end.get_or_insert(slot);
+            changed = Some((*host, tip));
         }
         let written = self.store()?.statements.write(slot, &record.encode(slot));
         written.map_err(IndexError::disk("written"))?;
         self.change(|known| {
-            known.hosts.extend(silent);
+            known.hosts.extend(changed);
             known.statements = count.saturating_add(1);
             known.head = statement.hash();
             known.leaves = leaf.0.saturating_add(1);
