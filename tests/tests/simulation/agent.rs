@@ -19,10 +19,7 @@ use common::{
     spool::{Finding, SegmentId, SpoolConfig, SpoolEffect, recover, scan_segment},
 };
 
-use crate::{disk::Disk, rng::Rng, shipper::Shipper};
-
-/// 2023-11-14, far from zero.
-const WALL_ORIGIN: u64 = 1_700_000_000_000_000_000;
+use crate::{disk::Disk, rng::Rng, shipper::Shipper, watch::WALL_ORIGIN};
 
 /// A host; `shipper` is `None` while its agent is down.
 pub(crate) struct Agent {

@@ -19,13 +19,16 @@ use ledger::{
     storage::{NewObject, Storage, StorageError, Usage},
 };
 
-use crate::intake::Intake;
+use crate::{
+    intake::Intake,
+    watch::{Deceived, Watch},
+};
 
-/// The collector; `intake` and `ledger` are `None` while it is down.
+/// The collector; nothing is `running` while it is down.
 pub(crate) struct Collector {
     pub(crate) storage: Memory,
     pub(crate) signer: SignerKey,
-    pub(crate) running: Option<(Intake, Ledger)>,
+    pub(crate) running: Option<(Intake, Ledger, Watch)>,
     pub(crate) life: u64,
     /// Steps under way, in order: commits go on between a checkpoint's signing and its publication.
     pub(crate) work: VecDeque<Work>,
@@ -65,7 +68,12 @@ impl Collector {
     }
 
     /// Recovers the ledger, restores every chain from it, publishes what was not.
-    pub(crate) fn start(&mut self, now: u64) -> Result<(), String> {
+    pub(crate) fn start(
+        &mut self,
+        now: u64,
+        registered: &[HostId],
+        deceived: Deceived,
+    ) -> Result<(), String> {
         let storage: Arc<dyn Storage> = if self.checkpoint_first {
             Arc::new(CheckpointFirst::over(self.storage.clone()))
         } else {
@@ -114,7 +122,8 @@ impl Collector {
             nonce_ns: 2 * SECOND,
             key_history: Vec::new(),
         };
-        self.running = Some((Intake::new(sessions, sequencer), ledger));
+        let watch = Watch::recover(&reader, &self.signer, registered, now, deceived)?;
+        self.running = Some((Intake::new(sessions, sequencer), ledger, watch));
         Ok(())
     }
 

@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use common::{
-    ids::{BootNanos, HostId, LeafIndex, Nonce, Sequence},
+    batch::HeaderFields,
+    ids::{BootNanos, Hash, HostId, LeafIndex, Nonce, Sequence},
     sequencer::{Admission, CheckedBatch, Group, Rejected, Sequencer, Step, StepError},
     session::{
         CollectorConfig, CollectorEffect, CollectorSession, ConnectionId, Opening, Receipts, Refusal,
@@ -58,9 +59,29 @@ pub(crate) enum IntakeEffect {
     DrawNonce {
         /// Which connection.
         connection: ConnectionId,
+        /// Whose agent gets it.
+        host: HostId,
     },
+    /// An agent said hello: for the watchman.
+    Opened {
+        /// Whose.
+        host: HostId,
+        /// Its next batch and the hash of its last header.
+        agent: (Sequence, Hash),
+    },
+    /// A batch was admitted: for the watchman.
+    Admitted {
+        /// Its header.
+        header: Box<HeaderFields>,
+        /// The hash of its signed header.
+        hash: Hash,
+    },
+    /// Too much waits: whoever is not heard now is not silent.
+    Deaf,
     /// Keep for an auditor: signed headers that cannot stand beside each other.
     Evidence {
+        /// Whose batch it is.
+        host: HostId,
         /// What and why.
         rejected: Rejected,
     },
@@ -100,6 +121,11 @@ impl Intake {
     #[must_use]
     pub(crate) fn sequencer(&self) -> &Sequencer {
         &self.sequencer
+    }
+
+    /// The sequencer, for statements.
+    pub(crate) fn sequencer_mut(&mut self) -> &mut Sequencer {
+        &mut self.sequencer
     }
 
     /// A connection whose certificate names `host`; it replaces the host's older one once it said hello.
@@ -162,8 +188,10 @@ impl Intake {
             Ok(batch) => batch,
             Err(refusal) => return self.refuse(connection, refusal),
         };
+        let (header, hash) = (Box::new(batch.header().fields().clone()), batch.header().hash());
         match self.sequencer.admit(now, batch) {
-            Ok(Admission::Accepted | Admission::Waiting) => {}
+            Ok(Admission::Accepted) => self.effects.push_back(IntakeEffect::Admitted { header, hash }),
+            Ok(Admission::Waiting) => {}
             Ok(Admission::Lookup(batch)) => {
                 self.effects.push_back(IntakeEffect::Lookup { connection, batch })
             }
@@ -298,12 +326,15 @@ impl Intake {
     }
 
     fn reject(&mut self, connection: ConnectionId, rejected: Rejected) {
-        if !self.sessions.contains_key(&connection) {
+        let Some(host) = self.sessions.get(&connection).map(CollectorSession::host) else {
             return;
-        }
+        };
         self.refuse(connection, rejected.refusal.clone());
+        if matches!(rejected.refusal.code, RefusalCode::Busy | RefusalCode::Internal) {
+            self.effects.push_back(IntakeEffect::Deaf);
+        }
         if !rejected.offending.is_empty() {
-            self.effects.push_back(IntakeEffect::Evidence { rejected });
+            self.effects.push_back(IntakeEffect::Evidence { host, rejected });
         }
     }
 
@@ -315,10 +346,12 @@ impl Intake {
                 return;
             };
             let effect = match effect {
-                CollectorEffect::Open(_) => {
+                CollectorEffect::Open(hello) => {
                     self.take_over(host, connection);
                     self.opening.insert(connection);
-                    IntakeEffect::DrawNonce { connection }
+                    let agent = (hello.next, hello.head);
+                    self.effects.push_back(IntakeEffect::Opened { host, agent });
+                    IntakeEffect::DrawNonce { connection, host }
                 }
                 CollectorEffect::Submit { header, body } => IntakeEffect::Check {
                     connection,
@@ -337,7 +370,7 @@ impl Intake {
                     through,
                     since_size,
                 },
-                CollectorEffect::DrawNonce => IntakeEffect::DrawNonce { connection },
+                CollectorEffect::DrawNonce => IntakeEffect::DrawNonce { connection, host },
                 CollectorEffect::Close(_) => IntakeEffect::Close { connection },
             };
             self.effects.push_back(effect);

@@ -1,6 +1,6 @@
 //! Simulation: the real session machines, journal, spool, sequencer and ledger in virtual time, under a
-//! seeded network and disks that crash, tear and fill up. After each seed an independent verifier is the
-//! judge. A failing seed is printed; run it alone with `HOSTLEDGER_SEED=<n> cargo test -p tests --test
+//! seeded network and disks that crash, tear and fill up, beside a host that misbehaves under the watchman's eyes.
+//! After each seed an independent verifier is the judge, and what was stated of hosts is held against what happened. A failing seed is printed; run it alone with `HOSTLEDGER_SEED=<n> cargo test -p tests --test
 //! simulation`.
 #![expect(
     clippy::unwrap_used,
@@ -8,13 +8,16 @@
     reason = "a simulation fails by panicking, with the seed in its message"
 )]
 
+mod accused;
 mod agent;
 mod collector;
 mod disk;
 mod intake;
 mod oracle;
 mod rng;
+mod rogue;
 mod shipper;
+mod watch;
 mod world;
 
 use std::{
@@ -108,6 +111,12 @@ fn every_promise_holds_under_every_seed() {
             "stale connections closed",
             "sent again",
             "batches trimmed",
+            "silent",
+            "back",
+            "rollback",
+            "equivocation",
+            "clock ahead",
+            "clock set back",
         ] {
             assert!(
                 totals.get(what).is_some_and(|count| *count > 0),
@@ -185,5 +194,24 @@ fn sending_before_the_spool_is_synced_is_found() {
             "are missing",
             "the spool was lost",
         ],
+    );
+}
+
+#[test]
+fn a_watchman_who_takes_his_own_absence_for_silence_is_found() {
+    must_find(
+        Plant::WatchmanOfHisOwnAbsence,
+        &[
+            "the collector did not listen all the while",
+            "its batches came all the while",
+        ],
+    );
+}
+
+#[test]
+fn a_watchman_who_forgets_what_he_said_is_found() {
+    must_find(
+        Plant::WatchmanForgets,
+        &["is stated", "already", "it was not silent", "nothing came since"],
     );
 }

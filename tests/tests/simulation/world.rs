@@ -4,6 +4,7 @@ mod agents;
 mod collectors;
 mod faults;
 mod network;
+mod rogue;
 
 use std::{
     cmp::Reverse,
@@ -19,11 +20,13 @@ use common::{
 use ledger::storage::Fault;
 
 use crate::{
+    accused::{Planted, Truth},
     agent::Agent,
     collector::{Collector, Outcome, receipts},
     intake::IntakeEffect,
     oracle::{Held, Oracle},
     rng::{Rng, Trace},
+    rogue::{Deed, Rogue},
     shipper::ShipperEffect,
 };
 
@@ -50,6 +53,10 @@ pub(crate) enum Plant {
     CheckpointBeforeTiles,
     /// The agent sends batches that its disk has not synced.
     SendBeforeSync,
+    /// The collector takes its own downtime for its hosts' silence.
+    WatchmanOfHisOwnAbsence,
+    /// The collector does not read what it stated before it was started again.
+    WatchmanForgets,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +81,7 @@ enum Event {
     Fault(FaultKind),
     StartAgent(usize, u64),
     StartCollector(u64),
+    Rogue(Deed),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -115,6 +123,8 @@ pub(crate) struct World {
     next_link: u64,
     delay_max: u64,
     oracle: Oracle,
+    truth: Truth,
+    rogue: Rogue,
     plant: Plant,
     calm: bool,
     ending: bool,
@@ -150,6 +160,7 @@ impl World {
             collector.storage.plant_skip_sync();
         }
         let delay_max = [2, 20, 200][rng.index(3)] * MILLI;
+        let rogue = Rogue::new(&mut rng);
         Self {
             rng,
             now: 0,
@@ -162,6 +173,8 @@ impl World {
             next_link: 0,
             delay_max,
             oracle: Oracle::default(),
+            truth: Truth::default(),
+            rogue,
             plant,
             calm: false,
             ending: false,
@@ -181,7 +194,10 @@ impl World {
         }
         let marks = self.drain()?;
         self.stop_all()?;
-        self.check_end(&marks)
+        let planted = self.finish_rogue()?;
+        let held = self.check_end(&marks)?;
+        self.check_statements(&planted)?;
+        Ok(held)
     }
 
     /// Draws the run's faults and events.
@@ -195,6 +211,7 @@ impl World {
                 self.at(at, Event::Produce(agent));
             }
         }
+        self.plan_rogue();
         for _ in 0..self.rng.range(0, 7) {
             let at = self.rng.range(SECOND / 5, CHAOS - SECOND / 5);
             let agent = self.rng.index(self.agents.len());
@@ -282,7 +299,7 @@ impl World {
 
     fn check_end(&mut self, marks: &[u64]) -> Result<Held, String> {
         let key = *self.collector.signer.verifier().public();
-        let (_, ledger) = self
+        let (_, ledger, _) = self
             .collector
             .running
             .as_ref()
@@ -301,6 +318,21 @@ impl World {
             ));
         }
         Ok(held)
+    }
+
+    /// What the collector stated of its hosts is true.
+    fn check_statements(&mut self, planted: &Planted) -> Result<(), String> {
+        let (_, ledger, _) = self
+            .collector
+            .running
+            .as_ref()
+            .ok_or("the collector is down at the end")?;
+        let honest: Vec<_> = self.agents.iter().map(|agent| agent.host).collect();
+        let stated = self.truth.judge(&ledger.reader(), &honest, planted)?;
+        for (what, count) in stated {
+            *self.counts.entry(what).or_default() += count;
+        }
+        Ok(())
     }
 
     fn state(&self) -> String {
@@ -359,6 +391,7 @@ impl World {
             Event::Fault(fault) => self.strike(fault),
             Event::StartAgent(agent, life) => self.start_agent(agent, life),
             Event::StartCollector(life) => self.start_collector(life),
+            Event::Rogue(deed) => self.misbehave(deed),
         }
     }
 

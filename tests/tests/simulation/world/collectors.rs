@@ -1,7 +1,7 @@
 //! The simulated collector: its starts, effects, ledger steps and ends.
 
 use super::*;
-use crate::collector::Work;
+use crate::{collector::Work, watch::Deceived};
 
 impl World {
     pub(super) fn start_collector(&mut self, life: u64) -> Result<(), String> {
@@ -10,7 +10,14 @@ impl World {
         }
         let key = *self.collector.signer.verifier().public();
         self.oracle.check_image(&self.collector.storage, &key)?;
-        if let Err(error) = self.collector.start(self.now) {
+        let mut registered: Vec<_> = self.agents.iter().map(|agent| agent.host).collect();
+        registered.push(self.rogue.host);
+        let deceived = match self.plant {
+            Plant::WatchmanOfHisOwnAbsence => Deceived::OfHisOwnAbsence,
+            Plant::WatchmanForgets => Deceived::OfWhatWasSaid,
+            _ => Deceived::Not,
+        };
+        if let Err(error) = self.collector.start(self.now, &registered, deceived) {
             // A planned storage fault may strike recovery itself: the process ends and starts again.
             if ["injected", "dead", "space"]
                 .iter()
@@ -24,6 +31,7 @@ impl World {
         }
         self.oracle.check_image(&self.collector.storage, &key)?;
         self.count("collector starts");
+        self.truth.started(self.now);
         self.pump_collector()
     }
 
@@ -32,7 +40,7 @@ impl World {
             return Ok(());
         }
         self.collector.wake_at = None;
-        if let Some((intake, _)) = &mut self.collector.running {
+        if let Some((intake, ..)) = &mut self.collector.running {
             intake.handle_timeout(BootNanos(self.now));
         }
         self.pump_collector()
@@ -41,10 +49,13 @@ impl World {
     pub(super) fn pump_collector(&mut self) -> Result<(), String> {
         let now = BootNanos(self.now);
         loop {
-            let Some((intake, ledger)) = &mut self.collector.running else {
+            let Some((intake, ledger, watch)) = &mut self.collector.running else {
                 return Ok(());
             };
             let Some(effect) = intake.poll_effect(now) else {
+                if watch.say(now.0, intake.sequencer_mut())? {
+                    continue;
+                }
                 break;
             };
             match effect {
@@ -83,11 +94,23 @@ impl World {
                     }
                     intake.handle_receipts(connection, made);
                 }
-                IntakeEffect::DrawNonce { connection } => {
+                IntakeEffect::Opened { host, agent } => {
+                    watch.opened(host, agent, intake.sequencer(), &ledger.reader());
+                }
+                IntakeEffect::Admitted { header, hash } => {
+                    watch.admitted(now.0, &header, hash);
+                    self.truth.admitted(now.0, header.host);
+                }
+                IntakeEffect::Deaf => watch.deaf(now.0),
+                IntakeEffect::DrawNonce { connection, host } => {
                     let nonce = Nonce(self.rng.bytes32());
+                    watch.nonce(now.0, host, nonce);
                     intake.handle_nonce(now, connection, nonce);
                 }
-                IntakeEffect::Evidence { rejected } => {
+                IntakeEffect::Evidence { host, rejected } if host == self.rogue.host => {
+                    rogue::contradicted(watch, host, &rejected);
+                }
+                IntakeEffect::Evidence { rejected, .. } => {
                     return Err(format!("an honest host is accused: {}", rejected.refusal));
                 }
                 IntakeEffect::Close { connection } => {
@@ -103,7 +126,7 @@ impl World {
         for link in open {
             self.flush_collector(link);
         }
-        let Some((intake, _)) = &self.collector.running else {
+        let Some((intake, _, watch)) = &self.collector.running else {
             return Ok(());
         };
         if intake.sequencer().failed().is_some() {
@@ -111,13 +134,13 @@ impl World {
             self.collector_down(None);
             return Ok(());
         }
-        if let Some(due) = intake.poll_timeout() {
-            let at = due.0.max(self.now + 1);
-            if self.collector.wake_at.is_none_or(|planned| at < planned) {
-                self.collector.wake_at = Some(at);
-                let life = self.collector.life;
-                self.at(at, Event::WakeCollector(life));
-            }
+        let due = watch.poll_timeout();
+        let due = intake.poll_timeout().map_or(due, |other| other.min(due));
+        let at = due.0.max(self.now + 1);
+        if self.collector.wake_at.is_none_or(|planned| at < planned) {
+            self.collector.wake_at = Some(at);
+            let life = self.collector.life;
+            self.at(at, Event::WakeCollector(life));
         }
         Ok(())
     }
@@ -137,7 +160,7 @@ impl World {
         let Some(step) = self.collector.work.pop_front() else {
             return Ok(());
         };
-        let Some((intake, ledger)) = &mut self.collector.running else {
+        let Some((intake, ledger, _)) = &mut self.collector.running else {
             return Ok(());
         };
         match Collector::carry_out(ledger, step) {

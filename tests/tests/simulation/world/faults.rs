@@ -65,7 +65,7 @@ impl World {
             }
             FaultKind::CollectorStops => {
                 self.count("collector stops");
-                if let Some((intake, _)) = &mut self.collector.running {
+                if let Some((intake, ..)) = &mut self.collector.running {
                     intake.handle_stop();
                 }
                 self.pump_collector()?;
@@ -80,7 +80,7 @@ impl World {
 
     /// The collector dies, perhaps in the middle of a step.
     pub(super) fn crash_collector(&mut self, power: Option<u64>) {
-        if let (Some(step), Some((_, ledger))) =
+        if let (Some(step), Some((_, ledger, _))) =
             (self.collector.work.pop_front(), &mut self.collector.running)
         {
             let at = self.collector.storage.steps() + self.rng.range(0, 5);

@@ -11,7 +11,7 @@ impl World {
         let delay = self.rng.range(1, self.delay_max);
         let vanishes = !self.calm && self.rng.chance(3);
         match &mut self.collector.running {
-            Some((intake, _)) if !vanishes => {
+            Some((intake, ..)) if !vanishes => {
                 link.collector_open = true;
                 let host = self.agents[link.agent].host;
                 intake.handle_connected(BootNanos(self.now), ConnectionId(number), host);
@@ -54,7 +54,7 @@ impl World {
     }
 
     pub(super) fn flush_collector(&mut self, number: u64) {
-        while let Some((intake, _)) = &mut self.collector.running {
+        while let Some((intake, ..)) = &mut self.collector.running {
             let Some(bytes) = intake.poll_transmit(ConnectionId(number)) else {
                 return;
             };
@@ -96,7 +96,7 @@ impl World {
         }
         match to {
             Side::Collector if link.collector_open => {
-                if let Some((intake, _)) = &mut self.collector.running {
+                if let Some((intake, ..)) = &mut self.collector.running {
                     intake.handle_bytes(BootNanos(self.now), ConnectionId(number), bytes);
                 }
                 self.pump_collector()
@@ -140,7 +140,7 @@ impl World {
             }
             Side::Collector => {
                 link.collector_open = false;
-                if let Some((intake, _)) = &mut self.collector.running {
+                if let Some((intake, ..)) = &mut self.collector.running {
                     intake.handle_disconnected(ConnectionId(number));
                 }
                 Side::Agent
@@ -177,7 +177,7 @@ impl World {
             }
             Side::Collector if link.collector_open => {
                 link.collector_open = false;
-                if let Some((intake, _)) = &mut self.collector.running {
+                if let Some((intake, ..)) = &mut self.collector.running {
                     intake.handle_disconnected(ConnectionId(number));
                 }
                 self.pump_collector()
