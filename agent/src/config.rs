@@ -391,6 +391,18 @@ impl Layout {
         self.dir.join("ledger.vkey")
     }
 
+    /// The last checkpoint seen, a signed note.
+    #[must_use]
+    pub fn checkpoint(&self) -> PathBuf {
+        self.state().join("checkpoint")
+    }
+
+    /// What the collector said that cannot stand beside what it said before.
+    #[must_use]
+    pub fn evidence(&self) -> PathBuf {
+        self.state().join("evidence")
+    }
+
     /// The history of the ledger's keys learnt from the collector.
     #[must_use]
     pub fn learnt_keys(&self) -> PathBuf {

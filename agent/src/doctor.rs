@@ -4,15 +4,19 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use common::event::{
-    SensorId,
-    sensor::{SensorState, Tier},
+use common::{
+    event::{
+        SensorId,
+        sensor::{SensorState, Tier},
+    },
+    spool::read_head_file,
 };
 use serde::Serialize;
 
 use crate::{
     clock::Clock,
     config::{Config, Layout},
+    files,
     identity::Identity,
     sensor,
     ship::{TlsFiles, read_policy, tls_files},
@@ -67,6 +71,7 @@ pub fn examine(layout: Option<&Layout>, config: &Config) -> Vec<Check> {
     checks.extend(sensors(config));
     if let Some(layout) = layout {
         checks.push(identity(layout));
+        checks.push(own_files(layout));
         checks.push(space(layout, config));
         checks.push(running(layout));
         checks.extend(enrolment(layout, config));
@@ -227,6 +232,34 @@ fn identity(layout: &Layout) -> Check {
             "run `hostledger-agent init --dir DIR`, or restore signing.keys",
         ),
     }
+}
+
+fn own_files(layout: &Layout) -> Check {
+    let name = "files";
+    let Ok(host) = Identity::inspect(layout) else {
+        return check(
+            name,
+            Verdict::Degraded,
+            "not looked at without an identity",
+            "see identity",
+        );
+    };
+    let head = std::fs::read(layout.spool().join("head")).unwrap_or_default();
+    let mark = read_head_file(&head).0.and_then(|(_, head)| head.mark);
+    let found: Vec<String> = files::examine(layout, &host, mark.as_ref())
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    if found.is_empty() {
+        let text = "keys, checkpoint, evidence and certificates are as they were left";
+        return check(name, Verdict::Ok, text, "");
+    }
+    check(
+        name,
+        Verdict::Degraded,
+        found.join("; "),
+        "restore what is named from a copy you trust; nothing that was acknowledged is lost by it",
+    )
 }
 
 fn space(layout: &Layout, config: &Config) -> Check {

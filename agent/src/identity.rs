@@ -12,7 +12,7 @@ use std::{
 
 use common::{
     ids::HostId,
-    keyring::{KeyFileFault, KeyRecord, Keyring, SecretBytes, Seed},
+    keyring::{KeyFileFault, KeyFileFinding, KeyRecord, Keyring, SecretBytes, Seed},
 };
 
 use crate::{
@@ -29,6 +29,8 @@ pub struct Identity {
     pub keyring: Keyring,
     /// Their file.
     pub store: KeyStore,
+    /// What was not in order in it and has been put right.
+    pub findings: Vec<KeyFileFinding>,
 }
 
 /// Why an identity could not be made or read.
@@ -127,7 +129,12 @@ impl Identity {
         let store = KeyStore::at(layout.signing_keys());
         store.create(&record)?;
         let keyring = record.keyring();
-        Ok(Self { keyring, store })
+        let findings = Vec::new();
+        Ok(Self {
+            keyring,
+            store,
+            findings,
+        })
     }
 
     /// Opens the signing keys; whatever a crash left of older ones is erased first.
@@ -138,9 +145,13 @@ impl Identity {
         let store = KeyStore::at(layout.signing_keys());
         take_over_first_key(layout, &store)?;
         refuse_where_a_chain_lies(layout)?;
-        let keyring = store.open()?;
+        let (keyring, findings) = store.open()?;
         scrub_stack();
-        Ok(Self { keyring, store })
+        Ok(Self {
+            keyring,
+            store,
+            findings,
+        })
     }
 
     /// Whose keys they are; changes nothing.

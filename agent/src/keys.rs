@@ -19,8 +19,8 @@ use std::{
 use common::{
     batch::HeldKeys,
     keyring::{
-        EpochBegan, KEY_FILE_BYTES, KEY_SLOT_STRIDE, KeyRecord, Keyring, OtherSlot, SecretBytes, Seed,
-        read_key_file,
+        EpochBegan, KEY_FILE_BYTES, KEY_SLOT_STRIDE, KeyFileFinding, KeyRecord, Keyring, OtherSlot,
+        SecretBytes, Seed, key_file_findings, read_key_file,
     },
 };
 use zeroize::Zeroize;
@@ -61,33 +61,61 @@ impl KeyStore {
     /// # Errors
     /// Names the file, what is wrong and what to do.
     pub fn read(&self) -> Result<(KeyRecord, OtherSlot), IdentityError> {
-        let mut file = open_private(&self.path, false)?;
-        let mut bytes: SecretBytes = vec![0; KEY_FILE_BYTES].into();
-        match file.read_exact(&mut bytes) {
-            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(self.io(error)),
-            // A file that was cut holds no keys, or those in its first slot.
-            _ => {}
-        }
-        read_key_file(&bytes).map_err(|fault| IdentityError::Keys {
-            path: self.path.clone(),
-            fault,
-        })
+        self.parse(&self.bytes()?)
     }
 
-    /// Reads the keys in force, and finishes a replacement that a crash cut short: keys of an epoch that is
-    /// over are overwritten before anything is signed.
+    /// What is not in order in the file, although it gives keys; changes nothing.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn open(&self) -> Result<Keyring, IdentityError> {
-        let (record, other) = self.read()?;
+    pub fn examine(&self) -> Result<Vec<KeyFileFinding>, IdentityError> {
+        let bytes = self.bytes()?;
+        let (record, _) = self.parse(&bytes)?;
+        Ok(key_file_findings(&bytes, &record))
+    }
+
+    /// Reads the keys in force, and finishes a replacement that a crash cut short: keys of an epoch that is
+    /// over are overwritten before anything is signed. So is whatever else is found beside the keys in force.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn open(&self) -> Result<(Keyring, Vec<KeyFileFinding>), IdentityError> {
+        let bytes = self.bytes()?;
+        let (record, other) = self.parse(&bytes)?;
+        let findings = key_file_findings(&bytes, &record);
         if other == OtherSlot::NotErased {
             self.write(1 - record.slot(), &[0; KEY_SLOT_STRIDE])?;
+        }
+        let leftover = |found: &KeyFileFinding| matches!(found, KeyFileFinding::Leftover { .. });
+        if !findings.iter().all(leftover) {
+            // Zeros behind the keys and the file's length; the keys themselves are written as they stand.
+            self.write(record.slot(), &record.encode())?;
+            let file = open_private(&self.path, true)?;
+            file.set_len(KEY_FILE_BYTES as u64)
+                .and_then(|()| file.sync_all())
+                .map_err(|cause| self.io(cause))?;
         }
         let keyring = record.keyring();
         drop(record);
         scrub_stack();
-        Ok(keyring)
+        Ok((keyring, findings))
+    }
+
+    /// The file, and one byte of what is behind its end where there is more: never grows, so that no copy is left.
+    fn bytes(&self) -> Result<SecretBytes, IdentityError> {
+        let file = open_private(&self.path, false)?;
+        let mut bytes: SecretBytes = Vec::with_capacity(KEY_FILE_BYTES + 64).into();
+        file.take(KEY_FILE_BYTES as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|cause| self.io(cause))?;
+        Ok(bytes)
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<(KeyRecord, OtherSlot), IdentityError> {
+        read_key_file(bytes).map_err(|fault| IdentityError::Keys {
+            path: self.path.clone(),
+            fault,
+        })
     }
 
     /// Replaces the keys that `held` names by the next ones, with a fresh key to be announced.

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod doctor;
+pub mod files;
 pub mod identity;
 pub mod journal;
 pub mod kernel;

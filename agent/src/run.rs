@@ -29,7 +29,7 @@ use tokio::{
 use crate::{
     clock::Clock,
     config::{Config, Layout},
-    disk,
+    disk, files,
     identity::{Identity, IdentityError},
     journal::{self, Fatal},
     pipeline::{Pipeline, reading},
@@ -112,6 +112,12 @@ async fn run_here(layout: &Layout, config: &Config) -> Result<(), RunError> {
         SpoolDisk::open(&layout.spool(), spool_config(config), identity.keyring.held())?;
     for finding in &recovered.findings {
         tracing::warn!(%finding, "the spool was not left in order");
+    }
+    for finding in &identity.findings {
+        tracing::warn!("{}: {finding}; overwritten", layout.signing_keys().display());
+    }
+    for finding in files::examine(layout, &host, recovered.spool.mark()) {
+        tracing::warn!("{finding}");
     }
     let sensors = sensor::start(config, boot);
     let from = reading(&Clock::sample(), sensors.since);

@@ -5,10 +5,16 @@
 //! that a certificate can be replaced without a restart.
 
 mod connection;
+mod credentials;
 mod evidence;
+mod remembered;
 mod tls;
 mod witnesses;
 
+pub(crate) use self::{
+    credentials::examine as examine_tls, evidence::examine as examine_evidence,
+    remembered::examine as examine_remembered,
+};
 pub use self::{
     tls::{TlsFiles, tls_files},
     witnesses::{Cosigned, PolicyFault, WitnessStatus, read_policy},
@@ -16,7 +22,6 @@ pub use self::{
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -24,15 +29,16 @@ use std::{
 
 use common::{
     ids::BootNanos,
-    ledger_keys::LedgerKeys,
-    note::VerifierKey,
-    session::{AgentConfig, AgentEffect, AgentEvent, AgentSession, ConnectionId, EndReason, Seen},
+    session::{AgentConfig, AgentEffect, AgentEvent, AgentSession, ConnectionId, EndReason},
     spool::{Place, open_record},
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
-use self::connection::{Incoming, Link};
+use self::{
+    connection::{Incoming, Link},
+    remembered::FilesError,
+};
 use crate::{
     clock::boot_now,
     config::{Collector, Layout},
@@ -80,28 +86,6 @@ pub struct Shipper {
     stop: watch::Receiver<bool>,
 }
 
-/// Why no session can be had from the files. The operator is at fault; they are read again later.
-#[derive(Debug, thiserror::Error)]
-enum FilesError {
-    /// A file cannot be read.
-    #[error("{path}: {cause}")]
-    Io { path: PathBuf, cause: std::io::Error },
-    /// The ledger's key is none.
-    #[error("{path} holds no ledger verifier key: {cause}")]
-    LedgerKey { path: PathBuf, cause: String },
-    /// A history of the ledger's keys does not follow from the pinned key.
-    #[error("{path}: {cause}; it does not belong to the key in ledger.vkey")]
-    KeyHistory { path: PathBuf, cause: String },
-    /// The remembered checkpoint is not the pinned ledger's.
-    #[error(
-        "{path}: the remembered checkpoint is not of the ledger in ledger.vkey: {cause}; was the host enrolled with another ledger?"
-    )]
-    Checkpoint { path: PathBuf, cause: String },
-    /// The witness policy.
-    #[error(transparent)]
-    Policy(#[from] PolicyFault),
-}
-
 impl Shipper {
     /// A shipper that ends some time after `stop` turns true.
     #[must_use]
@@ -139,29 +123,18 @@ impl Shipper {
                 }
             }
         };
-        Drive::new(self, session).run().await;
+        let drive = Drive::new(self, session);
+        drive.mark();
+        drive.run().await;
     }
 
     fn session(&self) -> Result<AgentSession, FilesError> {
-        let path = self.layout.ledger_key();
-        let text = fs::read_to_string(&path).map_err(|cause| FilesError::Io {
-            path: path.clone(),
-            cause,
-        })?;
-        let key = VerifierKey::parse(text.trim()).map_err(|cause| FilesError::LedgerKey {
-            path,
-            cause: cause.to_string(),
-        })?;
-        let keys = self.keys_from(key)?;
-        let path = self.checkpoint();
-        let seen = match fs::read(&path) {
-            Ok(note) => Seen::remembered(&note, &keys).map_err(|cause| FilesError::Checkpoint {
-                path,
-                cause: cause.to_string(),
-            })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Seen::nothing(),
-            Err(cause) => return Err(FilesError::Io { path, cause }),
-        };
+        let remembered = remembered::read(&self.layout, self.pipeline.lock().spool.mark())?;
+        let (keys, seen) = (remembered.keys, remembered.seen);
+        if let Some(forgotten) = remembered.forgotten {
+            remembered::set_aside(&self.layout, &forgotten);
+            self.fault("remembered", &forgotten.to_string());
+        }
         let policy = self
             .policy
             .as_deref()
@@ -191,30 +164,6 @@ impl Shipper {
             u64::from_le_bytes(seed),
             boot_now(),
         ))
-    }
-
-    /// All that is known of the ledger's keys: the pinned one, and the histories from enrolment and from the collector,
-    /// each believed as far as it follows.
-    fn keys_from(&self, pinned: VerifierKey) -> Result<LedgerKeys, FilesError> {
-        let mut keys = LedgerKeys::from(pinned);
-        for path in [self.layout.ledger_keys(), self.layout.learnt_keys()] {
-            match fs::read(&path) {
-                Ok(history) => match keys.learn(&history) {
-                    Ok(learnt) => keys = learnt.unwrap_or(keys),
-                    Err(fault) => {
-                        let cause = fault.to_string();
-                        return Err(FilesError::KeyHistory { path, cause });
-                    }
-                },
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(cause) => return Err(FilesError::Io { path, cause }),
-            }
-        }
-        Ok(keys)
-    }
-
-    fn checkpoint(&self) -> PathBuf {
-        self.layout.state().join("checkpoint")
     }
 
     fn fault(&self, kind: &str, text: &str) {
@@ -311,7 +260,7 @@ impl Drive {
                     self.remember(&path, &history, 0o644);
                 }
                 Some(AgentEffect::Remember { checkpoint }) => {
-                    let path = self.shipper.checkpoint();
+                    let path = self.shipper.layout.checkpoint();
                     self.remember(&path, &checkpoint, 0o600);
                 }
                 Some(AgentEffect::Trim { through }) => {
@@ -390,7 +339,10 @@ impl Drive {
     /// ones' word.
     fn remember(&mut self, path: &Path, bytes: &[u8], mode: u32) {
         match disk::replace(path, bytes, mode) {
-            Ok(()) => self.session.handle_remembered(),
+            Ok(()) => {
+                self.session.handle_remembered();
+                self.mark();
+            }
             // Nothing is trimmed meanwhile; it is asked for again.
             Err(error) => {
                 self.session.handle_remember_failed(boot_now());
@@ -400,6 +352,12 @@ impl Drive {
                 );
             }
         }
+    }
+
+    /// The spool's head knows what is remembered, so that a file which goes missing is missed.
+    fn mark(&self) {
+        self.shipper.pipeline.lock().spool.remember(self.session.mark());
+        self.shipper.pipeline.wake();
     }
 
     fn keep_evidence(&mut self, fault: &str, remembered: &[u8], offending: &[u8]) {
@@ -484,3 +442,6 @@ impl Drive {
         }
     }
 }
+
+#[cfg(test)]
+mod own_files;

@@ -34,7 +34,7 @@ fn store() -> (tempfile::TempDir, KeyStore) {
 #[test]
 fn keys_follow_one_another_and_the_old_bytes_are_overwritten() {
     let (dir, store) = store();
-    let mut ring = store.open().unwrap();
+    let (mut ring, _) = store.open().unwrap();
     let mut gone: Vec<[u8; 32]> = Vec::new();
     for epoch in 1..6_u64 {
         let bytes = std::fs::read(&store.path).unwrap();
@@ -44,7 +44,9 @@ fn keys_follow_one_another_and_the_old_bytes_are_overwritten() {
         assert_eq!(next.held().key, ring.held().next);
         assert_eq!(next.held().previous, Some(ring.held().key));
         assert_eq!(next.held().epoch, KeyEpoch(epoch));
-        ring = store.open().unwrap();
+        let findings;
+        (ring, findings) = store.open().unwrap();
+        assert_eq!(findings, []);
         assert_eq!(ring.held(), next.held());
         let bytes = std::fs::read(&store.path).unwrap();
         assert_eq!(bytes.len(), KEY_FILE_BYTES);
@@ -73,7 +75,7 @@ fn a_start_finishes_the_erasure_that_a_kill_cut_short() {
             .any(|window| window == [1; 32])
     };
     assert!(has_old());
-    assert_eq!(store.open().unwrap().held(), &next.held());
+    assert_eq!(store.open().unwrap().0.held(), &next.held());
     assert!(!has_old());
 }
 
@@ -86,14 +88,40 @@ fn a_torn_first_step_changes_nothing() {
     let mut torn = next.encode();
     torn[150..].zeroize();
     store.write(next.slot(), &torn).unwrap();
-    assert_eq!(store.open().unwrap().held(), &old.held());
+    let (keyring, findings) = store.open().unwrap();
+    assert_eq!(keyring.held(), &old.held());
+    assert_eq!(findings, [KeyFileFinding::Leftover { slot: next.slot() }]);
     assert_eq!(store.read().unwrap().1, OtherSlot::Erased);
+}
+
+/// Bytes beside the keys were read over: a thief, or a rotting disk, could put there what he liked.
+#[test]
+fn what_lies_beside_the_keys_is_told_once_and_overwritten() {
+    let (_dir, store) = store();
+    let good = std::fs::read(&store.path).unwrap();
+    let held = store.read().unwrap().0;
+    let at = held.slot() * KEY_SLOT_STRIDE + 300;
+    let mut bad = good.clone();
+    bad[at] = 7;
+    bad.push(0);
+    std::fs::write(&store.path, &bad).unwrap();
+    let found = [
+        KeyFileFinding::Length {
+            bytes: KEY_FILE_BYTES + 1,
+        },
+        KeyFileFinding::Stray { offset: at },
+    ];
+    assert_eq!(store.examine().unwrap(), found);
+    let (keyring, findings) = store.open().unwrap();
+    assert_eq!((keyring.held(), &findings[..]), (&held.held(), &found[..]));
+    assert_eq!(std::fs::read(&store.path).unwrap(), good);
+    assert_eq!(store.open().unwrap().1, []);
 }
 
 #[test]
 fn a_file_that_was_swapped_or_taken_away_is_not_replaced() {
     let (_dir, store) = store();
-    let ring = store.open().unwrap();
+    let (ring, _) = store.open().unwrap();
     let other = KeyRecord::first(seed(8), seed(9), BootId([1; 16]), BootNanos(1));
     store.create(&other).unwrap();
     assert!(matches!(

@@ -5,6 +5,8 @@
 //! they tell most. Refuses to judge: whoever holds two checkpoints and the ledger's key can.
 
 use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
     fmt::Write as _,
     fs, io,
     path::{Path, PathBuf},
@@ -12,16 +14,29 @@ use std::{
 
 use common::{
     ids::{Hash, hex},
-    ledger_keys::LedgerKeys,
-    note::VerifierKey,
     session::{FrameDecoder, Message},
     split::SplitProof,
 };
 
-use crate::{config::Layout, disk};
+use super::remembered;
+use crate::{config::Layout, disk, files::Finding};
 
 /// Items kept; with the longest message each takes little more than a megabyte.
 const ITEMS_MAX: usize = 16;
+
+/// First line of the text file.
+const TITLE: &str = "hostledger agent evidence, format 1\n";
+/// What byte files are, in the text that names them.
+const WHAT: [&str; 6] = [
+    "the checkpoint this agent remembered",
+    "the checkpoint that the collector sent",
+    "the history of the ledger's keys that this agent held",
+    "the history of the ledger's keys that the collector sent",
+    "the proof that both cannot be true: hostledger proof check",
+    "the whole message that the collector sent",
+];
+/// Longest file of an item that is looked at again, bytes: more than a message may have.
+const FILE_BYTES_MAX: u64 = 8 << 20;
 
 /// Keeps what is known of `fault`: the checkpoint remembered, the message that contradicts it, the checkpoint in that
 /// message, and the proof of a split view where one follows. Returns the file that names the others.
@@ -29,10 +44,9 @@ const ITEMS_MAX: usize = 16;
 /// # Errors
 /// What the disk says, or that there is no room for more.
 pub(super) fn keep(layout: &Layout, fault: &str, remembered: &[u8], offending: &[u8]) -> io::Result<PathBuf> {
-    let dir = layout.state().join("evidence");
+    let dir = layout.evidence();
     fs::create_dir_all(&dir)?;
-    let parts = [fault.as_bytes(), remembered, offending].map(|part| Hash::of(part).0);
-    let name = hex(&Hash::of(&parts.concat()).0[..6]);
+    let name = name_of(fault, remembered, offending);
     let summary = dir.join(format!("{name}.txt"));
     if summary.exists() {
         return Ok(summary);
@@ -41,59 +55,89 @@ pub(super) fn keep(layout: &Layout, fault: &str, remembered: &[u8], offending: &
         let text = format!("{} holds {ITEMS_MAX} items: move them away", dir.display());
         return Err(io::Error::other(text));
     }
-    let message = message_in(offending);
-    let (offered, offered_what, remembered_what) = match &message {
-        Some(Message::Keys(history)) => (
-            Some(history.as_slice()),
-            "the history of the ledger's keys that the collector sent",
-            "the history of the ledger's keys that this agent held",
-        ),
-        Some(Message::Receipts(receipts)) => (
-            Some(receipts.checkpoint.as_slice()),
-            "the checkpoint that the collector sent",
-            "the checkpoint this agent remembered",
-        ),
-        _ => (None, "", "the checkpoint this agent remembered"),
-    };
-    let proof = match &message {
-        Some(Message::Receipts(receipts)) => keys_of(layout).and_then(|keys| {
-            SplitProof::from_consistency(remembered, &receipts.checkpoint, &receipts.consistency, &keys)
-        }),
-        _ => None,
-    };
-    let proof = proof.map(|proof| proof.encode());
-    let files = [
-        ("remembered", Some(remembered), remembered_what),
-        ("offered", offered, offered_what),
-        (
-            "split-view",
-            proof.as_deref(),
-            "the proof that both cannot be true: hostledger proof check",
-        ),
-        (
-            "message",
-            Some(offending),
-            "the whole message that the collector sent",
-        ),
-    ];
-    let mut text = format!("hostledger agent evidence, format 1\n{fault}\n\n");
-    for (role, bytes, what) in files {
-        let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
-            continue;
-        };
+    let parts = Parts::of(layout, remembered, offending);
+    for (role, bytes, _) in parts.files() {
         disk::replace(&dir.join(format!("{name}.{role}")), bytes, 0o600)?;
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "{name}.{role}: {what}, {} bytes, sha256 {}",
-            bytes.len(),
-            Hash::of(bytes)
-        );
     }
+    let text = parts.text(&name, fault);
     disk::replace(&summary, text.as_bytes(), 0o600)?;
     // The directory itself may be new.
     disk::sync_dir(&layout.state())?;
     Ok(summary)
+}
+
+/// The start of a hash over what happened and the bytes.
+fn name_of(fault: &str, remembered: &[u8], offending: &[u8]) -> String {
+    let parts = [fault.as_bytes(), remembered, offending].map(|part| Hash::of(part).0);
+    hex(&Hash::of(&parts.concat()).0[..6])
+}
+
+/// How the text tells a file's bytes.
+fn sealed(bytes: &[u8]) -> String {
+    format!("{} bytes, sha256 {}", bytes.len(), Hash::of(bytes))
+}
+
+/// The byte files of one item.
+struct Parts {
+    keys: bool,
+    remembered: Vec<u8>,
+    offered: Vec<u8>,
+    split_view: Vec<u8>,
+    message: Vec<u8>,
+}
+
+impl Parts {
+    /// All that follows from what was remembered and the message that came.
+    fn of(layout: &Layout, remembered: &[u8], offending: &[u8]) -> Self {
+        let (offered, proof) = match message_in(offending) {
+            Some(Message::Keys(history)) => (history, None),
+            Some(Message::Receipts(receipts)) => {
+                let proof = remembered::keys_of(layout).ok().and_then(|keys| {
+                    SplitProof::from_consistency(
+                        remembered,
+                        &receipts.checkpoint,
+                        &receipts.consistency,
+                        &keys,
+                    )
+                });
+                (receipts.checkpoint, proof)
+            }
+            _ => (Vec::new(), None),
+        };
+        Self {
+            keys: matches!(message_in(offending), Some(Message::Keys(_))),
+            remembered: remembered.to_vec(),
+            offered,
+            split_view: proof.map_or_else(Vec::new, |proof| proof.encode()),
+            message: offending.to_vec(),
+        }
+    }
+
+    /// Role, bytes and what they are, of those that there are.
+    fn files(&self) -> impl Iterator<Item = (&'static str, &[u8], &'static str)> {
+        let [remembered, offered, remembered_keys, offered_keys, proof, message] = WHAT;
+        let (remembered, offered) = match self.keys {
+            true => (remembered_keys, offered_keys),
+            false => (remembered, offered),
+        };
+        let files: [(&'static str, &[u8], &'static str); 4] = [
+            ("remembered", &self.remembered, remembered),
+            ("offered", &self.offered, offered),
+            ("split-view", &self.split_view, proof),
+            ("message", &self.message, message),
+        ];
+        files.into_iter().filter(|(_, bytes, _)| !bytes.is_empty())
+    }
+
+    /// The text that names them.
+    fn text(&self, name: &str, fault: &str) -> String {
+        let mut text = format!("{TITLE}{fault}\n\n");
+        for (role, bytes, what) in self.files() {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{name}.{role}: {what}, {}", sealed(bytes));
+        }
+        text
+    }
 }
 
 fn items(dir: &Path) -> io::Result<usize> {
@@ -109,21 +153,126 @@ fn items(dir: &Path) -> io::Result<usize> {
     Ok(found)
 }
 
-/// What this agent knows of the ledger's keys, for making a proof of what it refused.
-fn keys_of(layout: &Layout) -> Option<LedgerKeys> {
-    let key = fs::read_to_string(layout.ledger_key()).ok()?;
-    let mut keys = LedgerKeys::from(VerifierKey::parse(key.trim()).ok()?);
-    for path in [layout.ledger_keys(), layout.learnt_keys()] {
-        let learnt = fs::read(path).ok().and_then(|history| keys.learn(&history).ok()?);
-        keys = learnt.unwrap_or(keys);
-    }
-    Some(keys)
-}
-
 fn message_in(bytes: &[u8]) -> Option<Message> {
     let mut decoder = FrameDecoder::default();
     decoder.push(bytes);
     decoder.next_message().ok().flatten()
+}
+
+/// What is not as it was kept. All of an item follows from what happened and two of its files, and its name is their
+/// hash, so it is told which file was altered.
+pub(crate) fn examine(layout: &Layout) -> Vec<Finding> {
+    let dir = layout.evidence();
+    let Ok(entries) = fs::read_dir(&dir) else {
+        return Vec::new();
+    };
+    let mut found: BTreeMap<String, BTreeMap<String, Vec<u8>>> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let part = |part: Option<&OsStr>| part.and_then(OsStr::to_str).map(str::to_owned);
+        let (Some(name), Some(role)) = (part(path.file_stem()), part(path.extension())) else {
+            continue;
+        };
+        // What a crash left of a file that was being written.
+        if role == "new" {
+            continue;
+        }
+        let short = fs::metadata(&path).is_ok_and(|found| found.len() <= FILE_BYTES_MAX);
+        match fs::read(&path) {
+            Ok(bytes) if short => {
+                found.entry(name).or_default().insert(role, bytes);
+            }
+            _ => findings.push(Finding::new(path, "it cannot be read, or is too long".to_owned())),
+        }
+    }
+    for (name, files) in &found {
+        let named =
+            |role: &str, what: &str| Finding::new(dir.join(format!("{name}.{role}")), what.to_owned());
+        findings.extend(
+            examine_item(layout, name, files)
+                .into_iter()
+                .map(|(role, what)| named(&role, what)),
+        );
+    }
+    findings
+}
+
+/// Roles whose files are not as they were kept, and why.
+fn examine_item(
+    layout: &Layout,
+    name: &str,
+    files: &BTreeMap<String, Vec<u8>>,
+) -> Vec<(String, &'static str)> {
+    const ALTERED: &str =
+        "it was altered since it was kept; the other files of the same name are as they were";
+    let bytes = |role: &str| files.get(role).map(Vec::as_slice).unwrap_or_default();
+    let Some(text) = files.get("txt") else {
+        let missing = "it is not there, and files of its item are: a crash left them, or it was removed";
+        return vec![("txt".to_owned(), missing)];
+    };
+    let text = String::from_utf8_lossy(text);
+    let fault = text
+        .strip_prefix(TITLE)
+        .and_then(|rest| rest.split_once("\n\n"))
+        .map_or("", |(fault, _)| fault);
+    if name_of(fault, bytes("remembered"), bytes("message")) != name {
+        // One of the three is altered. Where all of the text but one line fits the files, it is the file of that line.
+        let mut unfit = text
+            .split_once("\n\n")
+            .map_or("", |(_, list)| list)
+            .lines()
+            .filter_map(|line| {
+                let (role, _) = line.strip_prefix(name)?.strip_prefix('.')?.split_once(": ")?;
+                let fits = files
+                    .get(role)
+                    .is_some_and(|bytes| line.ends_with(&sealed(bytes)));
+                (!fits).then_some(role)
+            });
+        let sound = |line: &str| {
+            let told = line.strip_prefix(name).and_then(|rest| rest.split_once(": "));
+            let told = told.and_then(|(_, rest)| rest.rsplit_once(" bytes, sha256 "));
+            told.is_some_and(|(rest, hash)| {
+                let what = rest.rsplit_once(", ").map(|(what, _)| what);
+                hash.len() == 64 && what.is_some_and(|what| WHAT.contains(&what))
+            })
+        };
+        return match (unfit.next(), unfit.next()) {
+            (Some(role @ ("remembered" | "message")), None)
+                if text
+                    .lines()
+                    .skip_while(|line| !line.is_empty())
+                    .skip(1)
+                    .all(sound) =>
+            {
+                vec![(role.to_owned(), ALTERED)]
+            }
+            _ => vec![("txt".to_owned(), ALTERED)],
+        };
+    }
+    let mut parts = Parts::of(layout, bytes("remembered"), bytes("message"));
+    let mut altered = Vec::new();
+    if bytes("offered") != parts.offered {
+        altered.push(("offered".to_owned(), ALTERED));
+    }
+    // The proof was made with the keys known then: it is held against the text.
+    if bytes("split-view") != parts.split_view {
+        let listed = |proof: &[u8]| text.contains(&sealed(proof));
+        if files.get("split-view").is_none_or(|kept| !listed(kept)) && text.contains(".split-view: ") {
+            altered.push(("split-view".to_owned(), ALTERED));
+            if !listed(&parts.split_view) {
+                return altered;
+            }
+        } else {
+            parts.split_view = bytes("split-view").to_vec();
+        }
+    }
+    if text != parts.text(name, fault) {
+        altered.push(("txt".to_owned(), ALTERED));
+    }
+    let known = ["txt", "remembered", "offered", "split-view", "message"];
+    let strange = files.keys().filter(|role| !known.contains(&role.as_str()));
+    altered.extend(strange.map(|role| (role.clone(), "no item has such a file")));
+    altered
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ const MAGIC: &[u8; 4] = b"HLKS";
 const FORMAT_VERSION: u16 = 1;
 /// Bytes before the check.
 const CHECKED_BYTES: usize = 184;
-/// Bytes of a slot.
+/// Bytes of a slot that are written; the rest is zero.
 const SLOT_BYTES: usize = CHECKED_BYTES + 32;
 /// Distance between the slots, bytes: they never share a sector.
 pub const KEY_SLOT_STRIDE: usize = 4096;
@@ -58,6 +58,56 @@ pub enum OtherSlot {
     Erased,
     /// Anything else: perhaps keys of an epoch that is over, to be overwritten before anything is signed.
     NotErased,
+}
+
+/// Something in a key file that gives keys which is not as this agent leaves it. Nothing rests on those bytes; they are
+/// overwritten at the next start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFileFinding {
+    /// It was cut or grew.
+    #[error(
+        "{bytes} bytes, where it always has {KEY_FILE_BYTES}: somebody, or the disk, cut or lengthened it"
+    )]
+    Length {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Bytes that are zero ever since the file was made.
+    #[error(
+        "the byte at offset {offset}, outside what is written of its slots, is not zero: somebody, or the disk, wrote there"
+    )]
+    Stray {
+        /// The first of them.
+        offset: usize,
+    },
+    /// The slot that is not in force holds something.
+    #[error(
+        "slot {slot}, not in force, is not erased: a replacement of keys was cut short, or somebody wrote there"
+    )]
+    Leftover {
+        /// Which slot.
+        slot: usize,
+    },
+}
+
+/// What is not in order in the file `bytes` that gives `record`.
+#[must_use]
+pub fn key_file_findings(bytes: &[u8], record: &KeyRecord) -> Vec<KeyFileFinding> {
+    let is_record = |at: usize| at < KEY_FILE_BYTES && at % KEY_SLOT_STRIDE < SLOT_BYTES;
+    let set = |at: &usize| bytes.get(*at).is_some_and(|byte| *byte != 0);
+    let slot = 1 - record.slot();
+    let other = slot * KEY_SLOT_STRIDE;
+    let length = (bytes.len() != KEY_FILE_BYTES).then_some(KeyFileFinding::Length { bytes: bytes.len() });
+    let stray = (0..bytes.len()).filter(|at| !is_record(*at)).find(set);
+    let leftover = (other..other + SLOT_BYTES).any(|at| set(&at));
+    [
+        length,
+        stray.map(|offset| KeyFileFinding::Stray { offset }),
+        leftover.then_some(KeyFileFinding::Leftover { slot }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Why a key file gives no keys. The disk is at fault, or whoever wrote over it.

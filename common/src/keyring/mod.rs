@@ -15,7 +15,8 @@ use ed25519_dalek::SigningKey;
 use zeroize::Zeroize;
 
 pub use self::file::{
-    KEY_FILE_BYTES, KEY_SLOT_STRIDE, KeyFileFault, KeyRecord, OtherSlot, SecretBytes, read_key_file,
+    KEY_FILE_BYTES, KEY_SLOT_STRIDE, KeyFileFault, KeyFileFinding, KeyRecord, OtherSlot, SecretBytes,
+    key_file_findings, read_key_file,
 };
 use crate::{
     batch::HeldKeys,

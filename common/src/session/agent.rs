@@ -9,6 +9,7 @@ mod config;
 mod connection;
 mod effect;
 mod fault;
+mod recall;
 mod trust;
 
 use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
@@ -19,12 +20,13 @@ pub use self::{
     config::AgentConfig,
     effect::AgentEffect,
     fault::{AgentEvent, AgentFault, EndReason},
+    recall::{Forgotten, RecallFault},
     trust::Seen,
 };
 use super::message::{BadMessage, Hello, Message, PROTOCOL_VERSION};
 use crate::{
     ids::{BootNanos, Sequence},
-    spool::Spool,
+    spool::{LedgerMark, Spool},
 };
 
 /// Messages encoded and not yet taken by the transport: beyond this nothing more is loaded.
@@ -228,6 +230,12 @@ impl AgentSession {
             self.effects.push_back(AgentEffect::Trim { through });
         }
         self.remember();
+    }
+
+    /// What of the ledger is remembered durably, for the spool's head: changes with [`Self::handle_remembered`].
+    #[must_use]
+    pub fn mark(&self) -> LedgerMark {
+        self.trust.mark()
     }
 
     /// The checkpoint of the last [`AgentEffect::Remember`] could not be made durable: it is asked for again.

@@ -11,7 +11,10 @@ mod message;
 mod refusal;
 
 pub use self::{
-    agent::{AgentConfig, AgentEffect, AgentEvent, AgentFault, AgentSession, ConnectionId, EndReason, Seen},
+    agent::{
+        AgentConfig, AgentEffect, AgentEvent, AgentFault, AgentSession, ConnectionId, EndReason, Forgotten,
+        RecallFault, Seen,
+    },
     collector::{CloseReason, CollectorConfig, CollectorEffect, CollectorSession, Opening},
     message::{
         BadMessage, FrameDecoder, Hello, Message, PROTOCOL_VERSION, Proven, Receipts, Welcome, Window,

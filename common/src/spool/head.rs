@@ -16,12 +16,12 @@ use crate::{
 /// First bytes of a slot.
 const MAGIC: &[u8; 4] = b"HLSH";
 /// The format written today.
-const FORMAT_VERSION: u16 = 2;
-/// The format without the announced key, still read.
-const FORMAT_VERSION_1: u16 = 1;
+const FORMAT_VERSION: u16 = 3;
 /// Bytes before the check.
-const SLOT_CHECKED_BYTES: usize = 176;
-/// The same in format 1.
+const SLOT_CHECKED_BYTES: usize = 288;
+/// The same in format 2, without the ledger's mark, still read.
+const SLOT_CHECKED_BYTES_2: usize = 176;
+/// The same in format 1, without the announced key as well, still read.
 const SLOT_CHECKED_BYTES_1: usize = 144;
 /// Bytes of a slot.
 const SLOT_BYTES: usize = SLOT_CHECKED_BYTES + 32;
@@ -39,6 +39,24 @@ pub struct HeadRecord {
     pub head: ChainHead,
     /// The first batch without a verified receipt.
     pub oldest: Sequence,
+    /// What of the ledger is remembered; `None` before anything is.
+    pub mark: Option<LedgerMark>,
+}
+
+/// What of the ledger an agent must not forget, whatever becomes of the files that hold it: how far the checkpoint
+/// went that it wrote down last, and which history of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerMark {
+    /// Which ledger: SHA-256 of its first verifier key as text.
+    pub ledger: Hash,
+    /// Leaves of the checkpoint; 0 before the first.
+    pub size: u64,
+    /// Its root.
+    pub root: Hash,
+    /// Length of the history of the ledger's keys, bytes; 0 where none is known.
+    pub history_bytes: u64,
+    /// SHA-256 of the history.
+    pub history: Hash,
 }
 
 /// Why a slot is not in force.
@@ -72,6 +90,16 @@ impl HeadRecord {
         out.extend_from_slice(&self.head.keys.key.unwrap_or_default().0);
         out.extend_from_slice(&self.head.keys.announced.unwrap_or_default().0);
         out.put_u64(self.oldest.0);
+        match &self.mark {
+            None => out.resize(SLOT_CHECKED_BYTES, 0),
+            Some(mark) => {
+                out.extend_from_slice(&mark.ledger.0);
+                out.put_u64(mark.size);
+                out.extend_from_slice(&mark.root.0);
+                out.put_u64(mark.history_bytes);
+                out.extend_from_slice(&mark.history.0);
+            }
+        }
         let check = Hash::of(&out);
         out.extend_from_slice(&check.0);
         out
@@ -86,16 +114,13 @@ impl HeadRecord {
 }
 
 fn read_slot(slot: &[u8]) -> Result<Result<HeadRecord, SlotFault>, Short> {
-    let first = slot.get(4..6) == Some(&FORMAT_VERSION_1.to_be_bytes()[..]);
+    let covered = match slot.get(4..6) {
+        Some([0, 1]) => SLOT_CHECKED_BYTES_1,
+        Some([0, 2]) => SLOT_CHECKED_BYTES_2,
+        _ => SLOT_CHECKED_BYTES,
+    };
     let mut reader = Reader::new(slot);
-    let covered = reader.take(
-        "slot",
-        if first {
-            SLOT_CHECKED_BYTES_1
-        } else {
-            SLOT_CHECKED_BYTES
-        },
-    )?;
+    let covered = reader.take("slot", covered)?;
     let check: [u8; 32] = reader.array("slot check")?;
     let mut fields = Reader::new(covered);
     let magic: [u8; 4] = fields.array("magic")?;
@@ -103,7 +128,7 @@ fn read_slot(slot: &[u8]) -> Result<Result<HeadRecord, SlotFault>, Short> {
         return Ok(Err(SlotFault::Damaged));
     }
     let version = fields.u16("version")?;
-    if version != FORMAT_VERSION && !first {
+    if !(1..=FORMAT_VERSION).contains(&version) {
         return Ok(Err(SlotFault::Version(version)));
     }
     fields.u16("reserved")?;
@@ -114,9 +139,20 @@ fn read_slot(slot: &[u8]) -> Result<Result<HeadRecord, SlotFault>, Short> {
     let hash = Hash(fields.array("hash")?);
     let epoch = KeyEpoch(fields.u64("epoch")?);
     let key = PublicKey(fields.array("key")?);
-    let announced = match first {
-        true => PublicKey::default(),
-        false => PublicKey(fields.array("announced key")?),
+    let announced = match version {
+        1 => PublicKey::default(),
+        _ => PublicKey(fields.array("announced key")?),
+    };
+    let oldest = Sequence(fields.u64("oldest")?);
+    let mark = match version {
+        1 | 2 => None,
+        _ => Some(LedgerMark {
+            ledger: Hash(fields.array("ledger")?),
+            size: fields.u64("size")?,
+            root: Hash(fields.array("root")?),
+            history_bytes: fields.u64("history length")?,
+            history: Hash(fields.array("history")?),
+        }),
     };
     Ok(Ok(HeadRecord {
         generation,
@@ -131,7 +167,8 @@ fn read_slot(slot: &[u8]) -> Result<Result<HeadRecord, SlotFault>, Short> {
                 announced: (announced != PublicKey::default()).then_some(announced),
             },
         },
-        oldest: Sequence(fields.u64("oldest")?),
+        oldest,
+        mark: mark.filter(|mark| mark.ledger != Hash::default()),
     }))
 }
 

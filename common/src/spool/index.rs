@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 
 use super::{
     effect::{AppendRefused, DiskFault, Entry, Place, SpoolEffect, SpoolFailed},
-    head::{HEAD_FILE_BYTES, HEAD_SLOT_STRIDE, HeadRecord},
+    head::{HEAD_SLOT_STRIDE, HeadRecord, LedgerMark},
     segment::{RECORD_OVERHEAD_BYTES, SEGMENT_HEADER_BYTES, SegmentId, encode_record, encode_segment_header},
 };
 use crate::{
@@ -70,6 +70,7 @@ pub struct Spool {
     config: SpoolConfig,
     head: ChainHead,
     oldest: Sequence,
+    mark: Option<LedgerMark>,
     generation: u64,
     /// The slot of the head file that is surely on the disk and must not be overwritten.
     safe_slot: Option<usize>,
@@ -87,6 +88,7 @@ pub struct Spool {
 pub(super) struct Start {
     pub(super) head: ChainHead,
     pub(super) oldest: Sequence,
+    pub(super) mark: Option<LedgerMark>,
     /// The slot in force with its generation; `None` where there is none.
     pub(super) slot: Option<(usize, u64)>,
     pub(super) segments: VecDeque<Segment>,
@@ -105,6 +107,7 @@ impl Spool {
             config,
             head: start.head,
             oldest: start.oldest,
+            mark: start.mark,
             generation: start.slot.map_or(0, |(_, generation)| generation),
             safe_slot: start.slot.map(|(slot, _)| slot),
             segments: start.segments,
@@ -272,6 +275,20 @@ impl Spool {
         self.release_segments();
     }
 
+    /// What of the ledger the head file remembers.
+    #[must_use]
+    pub fn mark(&self) -> Option<&LedgerMark> {
+        self.mark.as_ref()
+    }
+
+    /// Puts into the head what is remembered durably elsewhere, so that its loss there is noticed. Never waited for.
+    pub fn remember(&mut self, mark: LedgerMark) {
+        if self.mark != Some(mark) {
+            self.mark = Some(mark);
+            self.plan_head(false);
+        }
+    }
+
     /// Notes that a batch cannot be read back any more; its segment becomes evidence.
     pub fn handle_damaged(&mut self, sequence: Sequence) {
         let Some(entry) = self.entries.remove(&sequence) else {
@@ -407,6 +424,7 @@ impl Spool {
             generation: self.generation,
             head: self.head.clone(),
             oldest: self.oldest,
+            mark: self.mark,
         };
         SpoolEffect::WriteHead {
             offset: (slot * HEAD_SLOT_STRIDE) as u64,
@@ -436,5 +454,3 @@ impl Spool {
         }
     }
 }
-
-const _: () = assert!(HEAD_FILE_BYTES >= 2 * 176, "both slots must fit the head file");

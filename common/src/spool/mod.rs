@@ -12,7 +12,7 @@ mod segment;
 
 pub use self::{
     effect::{AppendRefused, DiskFault, Entry, Place, SpoolEffect, SpoolFailed},
-    head::{HEAD_FILE_BYTES, HEAD_SLOT_STRIDE, HeadRecord, SlotFault, read_head_file},
+    head::{HEAD_FILE_BYTES, HEAD_SLOT_STRIDE, HeadRecord, LedgerMark, SlotFault, read_head_file},
     index::{Spool, SpoolConfig},
     recovery::{Finding, RecoverError, Recovered, recover},
     segment::{

@@ -185,6 +185,7 @@ pub fn recover(
     let mut start = Start {
         head,
         oldest,
+        mark: held.as_ref().and_then(|held| held.mark),
         slot,
         segments: VecDeque::new(),
         entries: BTreeMap::new(),

@@ -7,7 +7,7 @@ use alloc::{collections::BTreeMap, format, vec, vec::Vec};
 use super::*;
 use crate::{
     batch::{ChainHead, HeldKeys},
-    ids::{BootNanos, Sequence, hex},
+    ids::{BootNanos, Hash, Sequence, hex},
     testing::{batches, empty_spool, held, host, run_disk, spool_of},
 };
 
@@ -93,9 +93,32 @@ fn golden_segment_and_head() {
     insta::assert_snapshot!(format!(
         "segment: {}\nslot 0: {}\nslot 1: {}\n",
         hex(&files.segments[&SegmentId(0)]),
-        hex(&head[..208]),
-        hex(&head[HEAD_SLOT_STRIDE..HEAD_SLOT_STRIDE + 208]),
+        hex(&head[..320]),
+        hex(&head[HEAD_SLOT_STRIDE..HEAD_SLOT_STRIDE + 320]),
     ));
+}
+
+/// A slot of format 2 ends before the ledger's mark, one of format 1 has no announced key either.
+#[test]
+fn head_files_of_earlier_formats_are_read_and_have_no_mark() {
+    let (mut files, spool) = filled(3);
+    let at = HEAD_SLOT_STRIDE;
+    let whole = files.head.clone().unwrap();
+    for (version, covered) in [(2, [0..176, 0..0]), (1, [0..136, 168..176])] {
+        let mut slot = whole[at..at + 320].to_vec();
+        slot[5] = version;
+        let mut slot = covered.map(|part| slot[part].to_vec()).concat();
+        let check = Hash::of(&slot);
+        slot.extend_from_slice(&check.0);
+        slot.resize(HEAD_SLOT_STRIDE, 0);
+        files.head.as_mut().unwrap()[at..].copy_from_slice(&slot);
+        let (held, faults) = read_head_file(files.head.as_ref().unwrap());
+        assert_eq!(faults, [None, None], "format {version}");
+        let (slot, held) = held.unwrap();
+        assert_eq!((slot, held.mark), (1, None), "format {version}");
+        assert_eq!(held.head.hash, spool.head().hash);
+        assert_eq!(held.head.keys.announced.is_some(), version == 2);
+    }
 }
 
 #[test]
@@ -181,7 +204,7 @@ fn every_flipped_byte_of_a_segment_is_named() {
 fn every_flipped_byte_of_the_head_file_leaves_the_other_slot_or_the_segments() {
     let (files, spool) = filled(3);
     let head = files.head.clone().unwrap();
-    for at in (0..176).chain(HEAD_SLOT_STRIDE..HEAD_SLOT_STRIDE + 176) {
+    for at in (0..320).chain(HEAD_SLOT_STRIDE..HEAD_SLOT_STRIDE + 320) {
         let mut files = files.clone();
         files.head.as_mut().unwrap()[at] ^= 0x10;
         let recovered = files.recover().unwrap();

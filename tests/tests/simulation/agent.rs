@@ -131,11 +131,12 @@ impl Agent {
             self.clock(now),
         )
         .map_err(|error| format!("journal: {error}"))?;
-        let seen = match self.disk.checkpoint() {
-            [] => Seen::nothing(),
-            note => Seen::remembered(note, ledger_key)
-                .map_err(|error| format!("remembered checkpoint: {error}"))?,
-        };
+        let note = Some(self.disk.checkpoint()).filter(|note| !note.is_empty());
+        let (seen, forgotten) = Seen::recall(note, recovered.spool.mark(), &ledger_key.clone().into())
+            .map_err(|error| format!("remembered checkpoint: {error}"))?;
+        if let Some(forgotten) = forgotten {
+            return Err(format!("a checkpoint that nobody touched: {forgotten}"));
+        }
         let mut settings = AgentConfig::new("sim", ledger_key.clone());
         settings.connect_ns = 2_000_000_000;
         settings.keepalive_ns = 1_000_000_000;

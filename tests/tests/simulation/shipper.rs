@@ -36,7 +36,8 @@ pub(crate) struct Shipper {
 impl Shipper {
     /// Joins the three. `journal` must have been started behind `spool`'s head.
     #[must_use]
-    pub(crate) fn new(journal: Journal, spool: Spool, session: AgentSession) -> Self {
+    pub(crate) fn new(journal: Journal, mut spool: Spool, session: AgentSession) -> Self {
+        spool.remember(session.mark());
         Self {
             journal,
             spool,
@@ -143,6 +144,7 @@ impl Shipper {
     pub(crate) fn handle_remembered(&mut self, now: BootNanos, done: bool) {
         if done {
             self.session.handle_remembered();
+            self.spool.remember(self.session.mark());
         } else {
             self.session.handle_remember_failed(now);
         }

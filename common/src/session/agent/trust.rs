@@ -7,14 +7,13 @@
 
 use alloc::vec::Vec;
 
-use super::AgentFault;
+use super::{AgentFault, recall::mark_of};
 use crate::{
-    checkpoint::CheckpointError,
     ids::{BootNanos, Hash, Sequence},
     ledger_keys::{HistoryFault, KeyChange, LedgerKeys, LedgerTrust},
-    merkle::{empty_root, verify_consistency, verify_inclusion},
+    merkle::{verify_consistency, verify_inclusion},
     session::message::Receipts,
-    spool::Spool,
+    spool::{LedgerMark, Spool},
     witness::{Policy, Quorum},
 };
 
@@ -28,30 +27,8 @@ pub struct Seen {
     pub size: u64,
     /// Root.
     pub root: Hash,
-    /// The signed note; empty before the first.
+    /// The signed note; empty before the first, and where only the spool's head remembers it.
     pub note: Vec<u8>,
-}
-
-impl Seen {
-    /// No checkpoint was ever seen: any ledger extends the empty one.
-    #[must_use]
-    pub fn nothing() -> Self {
-        Self {
-            size: 0,
-            root: empty_root(),
-            note: Vec::new(),
-        }
-    }
-
-    /// The checkpoint remembered by an earlier run, checked again.
-    pub fn remembered(note: &[u8], trust: &impl LedgerTrust) -> Result<Self, CheckpointError> {
-        let checkpoint = trust.open_checkpoint(note)?;
-        Ok(Self {
-            size: checkpoint.size,
-            root: checkpoint.root,
-            note: note.to_vec(),
-        })
-    }
 }
 
 /// Why receipts were not accepted.
@@ -66,7 +43,7 @@ pub(super) enum Untrue {
 /// Verified and not yet remembered durably.
 #[derive(Debug)]
 struct Verified {
-    note: Vec<u8>,
+    seen: Seen,
     through: Option<Sequence>,
 }
 
@@ -89,6 +66,8 @@ pub(super) struct Trust {
     /// Who must have cosigned before anything is trimmed.
     witnesses: Option<Policy>,
     seen: Seen,
+    /// What of it is written down.
+    mark: LedgerMark,
     /// The first batch without verified receipt, as far as this run knows.
     proven_next: Sequence,
     /// The first batch that no checkpoint with enough cosignatures covers: where no policy is given, the same.
@@ -103,8 +82,10 @@ pub(super) struct Trust {
 
 impl Trust {
     pub(super) fn new(keys: LedgerKeys, witnesses: Option<Policy>, seen: Seen) -> Self {
+        let mark = mark_of(&keys, &seen);
         Self {
             keys,
+            mark,
             learnt: None,
             learnt_under_way: None,
             witnesses,
@@ -119,6 +100,11 @@ impl Trust {
 
     pub(super) fn seen(&self) -> &Seen {
         &self.seen
+    }
+
+    /// What is remembered durably: never more.
+    pub(super) fn mark(&self) -> LedgerMark {
+        self.mark
     }
 
     pub(super) fn proven_next(&self) -> Sequence {
@@ -196,7 +182,7 @@ impl Trust {
             note: receipts.checkpoint.clone(),
         };
         self.waiting = Some(Verified {
-            note: receipts.checkpoint.clone(),
+            seen: self.seen.clone(),
             through: self.covered_next.0.checked_sub(1).map(Sequence),
         });
         Ok(quorum)
@@ -213,17 +199,20 @@ impl Trust {
             return Some(Writing::Keys(history));
         }
         self.under_way = self.waiting.take();
-        let note = self.under_way.as_ref().map(|verified| verified.note.clone());
+        let note = self.under_way.as_ref().map(|verified| verified.seen.note.clone());
         note.map(Writing::Checkpoint)
     }
 
     /// It is durable: the batches it proves may go. A crash before this leaves them in the spool, and their
     /// receipts are asked for again.
     pub(super) fn handle_remembered(&mut self) -> Option<Sequence> {
-        if self.learnt_under_way.take().is_some() {
+        if let Some(history) = self.learnt_under_way.take() {
+            (self.mark.history_bytes, self.mark.history) = (history.len() as u64, Hash::of(&history));
             return None;
         }
-        self.under_way.take().and_then(|verified| verified.through)
+        let verified = self.under_way.take()?;
+        (self.mark.size, self.mark.root) = (verified.seen.size, verified.seen.root);
+        verified.through
     }
 
     /// The disk refused: nothing is trimmed, and it is tried again, for no other receipts may come.

@@ -3,7 +3,11 @@
 use alloc::vec::Vec;
 
 use super::*;
-use crate::ledger_keys::{HistoryFault, LedgerKeys};
+use crate::{
+    ledger_keys::{HistoryFault, LedgerKeys},
+    session::{Forgotten, RecallFault},
+    spool::LedgerMark,
+};
 
 fn named(name: &str, seed: u8) -> SignerKey {
     SignerKey::from_seed(name, &[seed; 32]).unwrap()
@@ -162,4 +166,75 @@ fn a_restart_judges_what_it_remembers_by_the_keys_it_remembers() {
     assert_eq!(seen.size, 3);
     let early = receipts(&leaves[..2], 0, 0, 0..0, &signer()).checkpoint;
     assert_eq!(Seen::remembered(&early, &rotated(&leaves)).unwrap().size, 2);
+}
+
+/// The mark never says more than is durable, and what the files have lost against it is told.
+#[test]
+fn a_restart_holds_its_files_against_the_mark_of_what_it_wrote_down() {
+    let (mut rig, id) = Rig::open(3);
+    rig.sent(0);
+    let nothing = rig.session.mark();
+    assert_eq!((nothing.size, nothing.history_bytes), (0, 0));
+    let history = rotated(&rig.leaves());
+    let proof = receipts(&rig.leaves(), 0, 0, 0..3, &new_key());
+    rig.tell(0, id, &keys(&history));
+    rig.tell(0, id, &Message::Receipts(proof.clone()));
+    assert_eq!(rig.session.mark(), nothing, "nothing is written down yet");
+    rig.session.handle_remembered();
+    assert_eq!(rig.session.mark().history_bytes, history.encode().len() as u64);
+    assert_eq!(rig.session.mark().size, 0);
+    rig.effects(0);
+    rig.session.handle_remembered();
+    let mark = rig.session.mark();
+    assert_eq!((mark.size, mark.root), (3, root_of(&rig.leaves())));
+
+    let recall = |note: Option<&[u8]>, mark, keys: &LedgerKeys| Seen::recall(note, Some(mark), keys);
+    let note = proof.checkpoint.as_slice();
+    let whole = Seen::remembered(note, &history).unwrap();
+    assert_eq!(recall(Some(note), &mark, &history), Ok((whole.clone(), None)));
+    assert_eq!(
+        recall(Some(note), &nothing, &history),
+        Ok((whole, None)),
+        "the head may be behind"
+    );
+    let (seen, forgotten) = recall(None, &mark, &history).unwrap();
+    assert_eq!((seen.size, seen.root, seen.note.len()), (3, mark.root, 0));
+    assert_eq!(forgotten, Some(Forgotten::Gone { size: 3 }));
+    let (seen, forgotten) = recall(Some(b"rot"), &mark, &history).unwrap();
+    assert_eq!(seen.size, 3);
+    assert!(matches!(forgotten, Some(Forgotten::Altered { size: 3, .. })));
+    assert!(matches!(
+        recall(Some(b"rot"), &nothing, &history),
+        Err(RecallFault::Checkpoint(_))
+    ));
+    let early = receipts(&rig.leaves()[..2], 0, 0, 0..0, &signer()).checkpoint;
+    let (seen, forgotten) = recall(Some(&early), &mark, &history).unwrap();
+    assert_eq!(
+        (seen.size, forgotten),
+        (3, Some(Forgotten::Older { found: 2, size: 3 }))
+    );
+    let other_root = LedgerMark {
+        root: root_of(&[]),
+        ..mark
+    };
+    assert_eq!(
+        recall(Some(note), &other_root, &history),
+        Err(RecallFault::RootsDiffer { size: 3 })
+    );
+    for known in [
+        LedgerKeys::from(signer().verifier().clone()),
+        genesis(),
+        revoked(&rig.leaves()),
+    ] {
+        assert!(matches!(
+            recall(None, &mark, &known),
+            Err(RecallFault::Keys { .. })
+        ));
+    }
+    let elsewhere = LedgerKeys::from(new_key().verifier().clone());
+    let (seen, forgotten) = recall(None, &mark, &elsewhere).unwrap();
+    assert_eq!(
+        (seen, forgotten),
+        (Seen::nothing(), Some(Forgotten::OtherLedger { size: 3 }))
+    );
 }
