@@ -47,9 +47,7 @@ pub fn ask(
         }
         Err(error) => return Err(error.into()),
     };
-    let mut line = serde_json::to_vec(question)?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
+    stream.write_all(&question.line()?)?;
     for answer in BufReader::new(stream).lines() {
         match serde_json::from_str(&answer?)? {
             Answer::Waiting { words } => waiting(&words),

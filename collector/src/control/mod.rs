@@ -5,50 +5,18 @@
 //! account beyond one version of one program.
 
 mod client;
+mod question;
 mod server;
 
-use common::{
-    ids::StatementNumber,
-    retention::Policy,
-    statement::{Hold, HoldLifted},
-};
+use common::ids::StatementNumber;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     client::{AskError, ask},
+    question::{QUESTION_BYTES_MAX, Question},
     server::{ControlError, serve},
 };
 use crate::retention::{Progress, Told};
-
-/// Longest question, bytes with its newline.
-const QUESTION_BYTES_MAX: u64 = 64 * 1024;
-
-/// What is asked of a running collector.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "snake_case")]
-pub enum Question {
-    /// Remove bodies.
-    Prune {
-        /// Which.
-        policy: Policy,
-        /// Only say which.
-        dry_run: bool,
-    },
-    /// Set a legal hold.
-    AddHold {
-        /// The hold.
-        hold: Hold,
-    },
-    /// Lift one.
-    LiftHold {
-        /// Which, and why.
-        lifted: HoldLifted,
-    },
-    /// List those in force.
-    ListHolds,
-    /// What retention is at.
-    Progress,
-}
 
 /// What it answers. The last of them is not [`Answer::Waiting`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,3 +42,6 @@ pub enum Answer {
         words: String,
     },
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,7 +108,7 @@ async fn answer(mut stream: UnixStream, keeper: Arc<Keeper>) -> io::Result<()> {
     let mut bounded = BufReader::new(read.take(QUESTION_BYTES_MAX));
     timeout(PATIENCE, bounded.read_until(b'\n', &mut line)).await??;
     let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
-    match serde_json::from_slice(&line) {
+    match Question::read(&line) {
         _ if !allowed => refuse(
             &answers,
             "only the collector's own user and root may tell it what to do",

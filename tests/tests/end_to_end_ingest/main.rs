@@ -22,6 +22,8 @@ mod growing_log;
 mod https;
 mod key_change;
 mod key_witnesses;
+#[cfg(feature = "privileged")]
+mod other_user;
 mod peer;
 mod process;
 mod retention;
