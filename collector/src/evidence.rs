@@ -6,8 +6,9 @@
 //! reads an item checks signatures anew.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -16,12 +17,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     files::{self, FileError, PUBLIC},
+    findings::Finding,
     layout::Layout,
     metrics::Metrics,
 };
 
 /// The format written today.
 const FORMAT: u32 = 1;
+/// Ends the name of the file with an item's sums.
+const SUMS: &str = "sha256";
 /// Most items kept of one host, so that one cannot crowd out the others.
 const ITEMS_PER_HOST_MAX: usize = 64;
 
@@ -135,7 +139,8 @@ impl EvidenceStore {
         let item = describe(evidence, &stem);
         let json = serde_json::to_vec_pretty(&item)
             .map_err(|error| FileError::on("describe", &description)(io::Error::other(error)))?;
-        let size = json.len() as u64 + item.files.iter().map(|file| file.bytes).sum::<u64>();
+        let sums = sums(&item, &stem, &json);
+        let size = (json.len() + sums.len()) as u64 + item.files.iter().map(|file| file.bytes).sum::<u64>();
         if used.saturating_add(size) > self.bytes_max || count_items(&dir) >= ITEMS_PER_HOST_MAX {
             return Ok(Kept::Dropped);
         }
@@ -143,6 +148,7 @@ impl EvidenceStore {
         for ((_, bytes), file) in evidence.files.iter().zip(&item.files) {
             files::replace(&dir.join(&file.name), bytes, PUBLIC)?;
         }
+        files::replace(&dir.join(format!("{stem}.{SUMS}")), sums.as_bytes(), PUBLIC)?;
         // Commit point: a crash before leaves byte files that no item names, written again next time.
         files::create(&description, &json, PUBLIC)?;
         *used = used.saturating_add(size);
@@ -152,15 +158,23 @@ impl EvidenceStore {
 
 /// The item's name: the same reason for the same bytes has the same.
 fn stem(evidence: &Evidence) -> String {
+    let files = evidence.files.iter();
+    let files = files.map(|(role, bytes)| (*role, Hash::of(bytes)));
+    stem_of(evidence.reason, evidence.sequence, files)
+}
+
+fn stem_of<'a>(
+    reason: &str,
+    sequence: Option<Sequence>,
+    files: impl Iterator<Item = (&'a str, Hash)>,
+) -> String {
     let mut all = Vec::new();
-    for (role, bytes) in &evidence.files {
+    for (role, hash) in files {
         all.extend_from_slice(role.as_bytes());
-        all.extend_from_slice(&Hash::of(bytes).0);
+        all.extend_from_slice(&hash.0);
     }
-    let sequence = evidence
-        .sequence
-        .map_or_else(|| "none".to_owned(), |s| s.to_string());
-    format!("{}-{sequence}-{}", evidence.reason, Hash::of(&all).short())
+    let sequence = sequence.map_or_else(|| "none".to_owned(), |s| s.to_string());
+    format!("{reason}-{sequence}-{}", Hash::of(&all).short())
 }
 
 fn describe(evidence: &Evidence, stem: &str) -> Item {
@@ -183,6 +197,89 @@ fn describe(evidence: &Evidence, stem: &str) -> Item {
             })
             .collect(),
     }
+}
+
+/// What `sha256sum --check` reads: a line for each byte file, and one for the JSON file.
+fn sums(item: &Item, stem: &str, json: &[u8]) -> String {
+    let files = item.files.iter().map(|file| (file.sha256, file.name.clone()));
+    let all = files.chain([(Hash::of(json), format!("{stem}.json"))]);
+    all.map(|(hash, name)| format!("{hash}  {name}\n")).collect()
+}
+
+/// Items that are not as they were kept.
+pub(crate) fn examine(layout: &Layout) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for host in fs::read_dir(layout.evidence()).into_iter().flatten().flatten() {
+        let mut stems = BTreeSet::new();
+        for file in fs::read_dir(host.path()).into_iter().flatten().flatten() {
+            let name = file.file_name().to_string_lossy().into_owned();
+            // A crash leaves files under another name, which the next write of the same removes.
+            if !name.ends_with(".tmp") {
+                stems.extend(name.split_once('.').map(|(stem, _)| stem.to_owned()));
+            }
+        }
+        for stem in stems {
+            let unfit = examine_item(&host.path(), &stem);
+            findings.extend(
+                unfit
+                    .into_iter()
+                    .map(|(name, what)| Finding::new(host.path().join(name), what)),
+            );
+        }
+    }
+    findings
+}
+
+/// Names of an item's files that are not as they were kept, and what is wrong with each.
+fn examine_item(dir: &Path, stem: &str) -> Vec<(String, &'static str)> {
+    const ALTERED: &str = "it was altered since it was kept; the other files of its item are as they were";
+    const DISAGREE: &str = "it and the .sha256 file beside it disagree: one of the two was altered";
+    let (json_name, sums_name) = (format!("{stem}.json"), format!("{stem}.{SUMS}"));
+    let read = |name: &str| fs::read(dir.join(name)).ok();
+    let Some(json) = read(&json_name) else {
+        return vec![(
+            json_name,
+            "it is not there, and files that it names are: a crash left them, or it was removed",
+        )];
+    };
+    let Ok(item) = serde_json::from_slice::<Item>(&json) else {
+        return vec![(json_name, "it describes no item: it was altered")];
+    };
+    // The name is a hash of what the description tells of the byte files.
+    let told = item.files.iter().map(|file| (file.role.as_str(), file.sha256));
+    let own = |file: &ItemFile| file.name == format!("{stem}.{}", file.role);
+    if stem_of(&item.reason, item.sequence, told) != stem || !item.files.iter().all(own) {
+        let other = "it describes another item than its name says: it was altered or exchanged";
+        return vec![(json_name, other)];
+    }
+    let Some(kept) = read(&sums_name) else {
+        return vec![(
+            sums_name,
+            "it is not there: an earlier version kept the item, or it was removed",
+        )];
+    };
+    let kept = String::from_utf8_lossy(&kept);
+    let lines: Vec<&str> = kept.lines().collect();
+    let expected = sums(&item, stem, &json);
+    // The names are known, so each line is about one file.
+    let altered_line = |line: &&str| !lines.contains(line);
+    let unlisted: Vec<&str> = expected.lines().filter(altered_line).collect();
+    let mut found = Vec::new();
+    for file in &item.files {
+        let bytes = read(&file.name).unwrap_or_default();
+        if Hash::of(&bytes) != file.sha256 {
+            found.push((file.name.clone(), ALTERED));
+        }
+    }
+    if found.is_empty() && kept != expected {
+        let json_alone = unlisted.len() == 1 && unlisted.iter().all(|line| line.ends_with(&json_name));
+        found.push(if json_alone && lines.len() == expected.lines().count() {
+            (json_name, DISAGREE)
+        } else {
+            (sums_name, ALTERED)
+        });
+    }
+    found
 }
 
 fn count_items(dir: &PathBuf) -> usize {

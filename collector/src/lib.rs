@@ -13,6 +13,7 @@ pub mod cosign;
 pub mod enrolment;
 pub mod evidence;
 pub mod files;
+pub mod findings;
 pub mod http;
 pub mod https;
 pub mod ingest;

@@ -5,17 +5,20 @@
 
 use std::{fs, path::Path};
 
-use common::ids::HostId;
+use common::ids::{Hash, HostId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     files::{self, FileError, PUBLIC},
+    findings::Finding,
     layout::Layout,
     pki::{Issued, PeerIdentity},
 };
 
 /// Longest registration read, bytes.
 const HOST_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Begins the first line of a registration; the hash of all that follows comes next.
+const SEAL: &str = "# sha256 ";
 /// Certificates kept in a registration; the oldest go first.
 const CERTIFICATES_MAX: usize = 64;
 
@@ -171,7 +174,35 @@ fn write(layout: &Layout, registration: &Registration) -> Result<(), RegistryErr
         path: path.display().to_string(),
         cause: error.to_string(),
     })?;
-    Ok(files::replace(&path, text.as_bytes(), PUBLIC)?)
+    Ok(files::replace(&path, sealed(&text).as_bytes(), PUBLIC)?)
+}
+
+/// A registration's text with a first line that tells whether the rest is as this program wrote it.
+fn sealed(text: &str) -> String {
+    format!(
+        "{SEAL}{} of what follows, as this program wrote it\n{text}",
+        Hash::of(text.as_bytes())
+    )
+}
+
+/// Registrations that are not as this program wrote them. They count all the same: the file is the authority, and an
+/// operator may edit it.
+pub(crate) fn examine(layout: &Layout) -> Vec<Finding> {
+    let entries = fs::read_dir(layout.hosts()).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    let registrations = paths.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    let unfit = |path: std::path::PathBuf| {
+        let read = files::read_text(&path, HOST_FILE_BYTES_MAX).map_err(RegistryError::from);
+        let what = match read.and_then(|text| parse(&path, &text).map(|_| text)) {
+            Err(error) => error.to_string(),
+            Ok(text) if text.split_once('\n').is_some_and(|(_, rest)| text == sealed(rest)) => return None,
+            Ok(_) => "it is not as this program wrote it: an operator edited it, an earlier version wrote it, or it was \
+                      altered. Look at it, and run `enrol` for this host again to have it written anew"
+                .to_owned(),
+        };
+        Some(Finding::new(path, what))
+    };
+    registrations.filter_map(unfit).collect()
 }
 
 /// The registration of `host`, if there is one.

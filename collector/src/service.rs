@@ -26,7 +26,7 @@ use crate::{
     cosign::{Board, Witnesses, WitnessesError},
     evidence::EvidenceStore,
     files::{self, FileError, PUBLIC},
-    http,
+    findings, http,
     ingest::{self, BindError, Context, Server},
     keys::{self, KeyFilesError},
     layout::Layout,
@@ -98,6 +98,9 @@ pub fn run(
     listening: impl FnOnce(&RunningFile),
 ) -> Result<(), ServiceError> {
     let metrics = Arc::new(Metrics::default());
+    for finding in findings::examine(layout) {
+        warn!("{finding}");
+    }
     let evidence = EvidenceStore::open(layout.clone(), config.evidence_bytes_max, Arc::clone(&metrics))?;
     let witnesses = Witnesses::load(layout, &config, &keys::known(layout)?)?.map(|witnesses| {
         let board = Board::new(layout.witnesses(), &witnesses.policy, witnesses.missing);

@@ -9,7 +9,7 @@ use std::{
 use common::{answer::Moment, ids::WallNanos};
 use serde::{Deserialize, Serialize};
 
-use super::{AnchorFault, wall_clock};
+use super::{AnchorFault, file::Appended, wall_clock};
 use crate::files::{self, PUBLIC};
 
 /// Longest `anchors.json` read, bytes.
@@ -45,6 +45,41 @@ pub struct AnchorRow {
 pub struct AnchorsFile {
     /// The targets.
     pub targets: Vec<AnchorRow>,
+    /// What is remembered of the anchor file; none before its first record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileLength>,
+}
+
+/// How long the anchor file is: its records are not chained, so nothing else tells that some were taken away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileLength {
+    /// Its length after the last record, bytes.
+    pub bytes: u64,
+    /// Said when it was shorter than that before the next one; stays until the file of this directory is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<String>,
+}
+
+/// Whether a file that was left with `left` bytes and has `found` has lost records.
+pub(crate) fn missed(left: u64, found: u64) -> bool {
+    found < left
+}
+
+impl FileLength {
+    /// What is remembered after a record where `known` was remembered before it.
+    fn after(known: Option<&Self>, appended: Appended, now: Moment) -> Self {
+        let shorter = known.filter(|known| missed(known.bytes, appended.before)).map(|known| {
+            format!(
+                "{} bytes until {now}, where it had {}: records were taken away, or the file was moved. Hold the copies \
+                 there are against the ledger with hostledger anchor verify",
+                appended.before, known.bytes
+            )
+        });
+        Self {
+            bytes: appended.after,
+            missed: shorter.or_else(|| known.and_then(|known| known.missed.clone())),
+        }
+    }
 }
 
 /// The board; written by the anchoring thread, read by everybody.
@@ -61,6 +96,7 @@ impl Board {
         let remembered: Option<AnchorsFile> = files::read_text(&path, FILE_BYTES_MAX)
             .ok()
             .and_then(|text| serde_json::from_str(&text).ok());
+        let file = remembered.as_ref().and_then(|remembered| remembered.file.clone());
         let remembered = remembered.map(|file| file.targets).unwrap_or_default();
         let row = |(target, place): (&str, String)| {
             let same = |row: &&AnchorRow| row.target == target && row.place == place;
@@ -78,6 +114,7 @@ impl Board {
         };
         let known = Mutex::new(AnchorsFile {
             targets: targets.map(row).collect(),
+            file,
         });
         Self { path, known }
     }
@@ -107,14 +144,26 @@ impl Board {
     }
 
     /// Notes what came of anchoring a checkpoint of `size` leaves.
-    pub(super) fn record(&self, place: usize, size: u64, outcome: &Result<(), AnchorFault>) {
+    pub(super) fn record(&self, place: usize, size: u64, outcome: &Result<Option<Appended>, AnchorFault>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Moment(wall_clock());
+        if let Ok(Some(appended)) = outcome {
+            let file = FileLength::after(known.file.as_ref(), *appended, now);
+            if known
+                .file
+                .as_ref()
+                .is_none_or(|before| before.missed != file.missed)
+                && let Some(missed) = &file.missed
+            {
+                tracing::error!(missed, "the anchor file is shorter than it was left");
+            }
+            known.file = Some(file);
+        }
         let Some(row) = known.targets.get_mut(place) else {
             return;
         };
-        let now = Moment(wall_clock());
         match outcome {
-            Ok(()) => {
+            Ok(_) => {
                 row.anchored += 1;
                 (row.anchored_size, row.anchored_at) = (size, Some(now));
                 (row.fault, row.remedy) = (None, None);

@@ -15,6 +15,13 @@ use rustix::fs::{FlockOperation, flock};
 use super::AnchorFault;
 use crate::files::{FileError, PUBLIC};
 
+/// The file's length before a record and after it, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Appended {
+    pub(super) before: u64,
+    pub(super) after: u64,
+}
+
 /// One anchor file.
 #[derive(Debug, Clone)]
 pub(super) struct AnchorFile(PathBuf);
@@ -29,7 +36,7 @@ impl AnchorFile {
     }
 
     /// Appends one record, durable on return.
-    pub(super) fn append(&self, record: &[u8]) -> Result<(), AnchorFault> {
+    pub(super) fn append(&self, record: &[u8]) -> Result<Appended, AnchorFault> {
         let open = || {
             OpenOptions::new()
                 .append(true)
@@ -52,7 +59,10 @@ impl AnchorFile {
             self.flush_directory()
                 .map_err(|cause| self.fault("flush the directory of", cause))?;
         }
-        Ok(())
+        Ok(Appended {
+            before,
+            after: before.saturating_add(record.len() as u64),
+        })
     }
 
     fn flush_directory(&self) -> io::Result<()> {

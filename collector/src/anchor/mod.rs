@@ -31,8 +31,13 @@ use ledger::{
     anchor::stamp::{AUTHORITIES_BYTES_MAX, Authorities, AuthoritiesError, StampFault},
 };
 
-pub use self::board::{AnchorRow, AnchorsFile, Board};
-use self::{file::AnchorFile, remote::Remote};
+#[cfg(test)]
+pub(crate) use self::board::missed;
+pub use self::board::{AnchorRow, AnchorsFile, Board, FileLength};
+use self::{
+    file::{AnchorFile, Appended},
+    remote::Remote,
+};
 use crate::{
     config::{AnchorTargets, Config},
     files::{self, FileError},
@@ -203,12 +208,13 @@ impl Target {
         }
     }
 
-    fn anchor(&self, note: &[u8]) -> Result<(), AnchorFault> {
+    /// Anchors; of a file it tells how long it was and is.
+    fn anchor(&self, note: &[u8]) -> Result<Option<Appended>, AnchorFault> {
         match self {
-            Self::File(file) => append(file, note, None),
+            Self::File(file) => append(file, note, None).map(Some),
             Self::Sink(remote) => {
                 // The answer's text means nothing to us.
-                remote.post("text/plain; charset=utf-8", note, 0).map(drop)
+                remote.post("text/plain; charset=utf-8", note, 0).map(|_| None)
             }
             Self::Authority {
                 remote,
@@ -220,13 +226,13 @@ impl Target {
                 let response = remote.post(timestamp::REQUEST_TYPE, &request, TSA_RESPONSE_BYTES_MAX)?;
                 // Nothing is kept that does not verify: what is in the file can be relied on later.
                 authorities.verify(&response, note, Some(nonce))?;
-                append(file, note, Some(response))
+                append(file, note, Some(response)).map(Some)
             }
         }
     }
 }
 
-fn append(file: &AnchorFile, note: &[u8], response: Option<Vec<u8>>) -> Result<(), AnchorFault> {
+fn append(file: &AnchorFile, note: &[u8], response: Option<Vec<u8>>) -> Result<Appended, AnchorFault> {
     let record = AnchorRecord {
         at: wall_clock(),
         note: note.to_vec(),
@@ -320,7 +326,7 @@ impl Worker {
             let outcome = target.anchor(&head.note);
             let now = BootNanos(nanos(self.begun));
             match &outcome {
-                Ok(()) => schedule.succeeded(now, size),
+                Ok(_) => schedule.succeeded(now, size),
                 Err(_) => schedule.failed(now),
             }
             self.board.record(place, size, &outcome);

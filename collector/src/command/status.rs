@@ -10,7 +10,7 @@ use crate::{
     anchor::AnchorsFile,
     control::{self, Answer, Question},
     cosign::WitnessesFile,
-    files, keys,
+    files, findings, keys,
     layout::Layout,
     registry::{self, Registration},
     retention::Progress,
@@ -39,6 +39,7 @@ impl Status {
         let witnesses = witnesses(&layout);
         let retention = running.as_ref().and_then(|_| progress(&layout));
         let anchors = anchors(&layout);
+        let findings = findings::examine(&layout);
         let value = json!({
             "retention": retention.as_ref().map(|(progress, holds)| json!({
                 "at": progress.at, "last": progress.last, "rules": progress.rules, "holds": holds,
@@ -53,6 +54,7 @@ impl Status {
             })),
             "hosts": hosts,
             "evidence": evidence(&layout),
+            "findings": findings,
         });
         print(self.json, &value, || {
             let mut lines = vec![match &running {
@@ -78,6 +80,11 @@ impl Status {
             lines.push(format!("{} items of evidence", evidence(&layout)));
             lines.push(format!("{} hosts registered", hosts.len()));
             lines.extend(hosts.iter().map(line));
+            lines.extend(
+                findings
+                    .iter()
+                    .map(|finding| format!("NOT AS IT WAS LEFT: {finding}")),
+            );
             lines.join("\n")
         })?;
         Ok(ExitCode::SUCCESS)
@@ -168,7 +175,9 @@ fn anchors(layout: &Layout) -> Option<AnchorsFile> {
 }
 
 fn anchor_lines(file: &AnchorsFile) -> impl Iterator<Item = String> {
-    file.targets.iter().map(|row| {
+    let missed = file.file.as_ref().and_then(|file| file.missed.as_ref());
+    let missed = missed.map(|missed| format!("anchor file: {missed}"));
+    missed.into_iter().chain(file.targets.iter().map(|row| {
         let last = match row.anchored_at {
             Some(at) => format!("{} leaves at {at}", row.anchored_size),
             None => "nothing yet".to_owned(),
@@ -180,7 +189,7 @@ fn anchor_lines(file: &AnchorsFile) -> impl Iterator<Item = String> {
             _ => String::new(),
         };
         format!("anchor {} {}: {last}{failing}", row.target, row.place)
-    })
+    }))
 }
 
 /// Items of evidence kept.

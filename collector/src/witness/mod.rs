@@ -69,6 +69,12 @@ impl Place {
         self.root.join("cosigned").join(origin_hash)
     }
 
+    /// How far the record went that was written last: told apart from an older one put back.
+    #[must_use]
+    pub fn mark(&self, origin_hash: &str) -> PathBuf {
+        self.root.join("marks").join(origin_hash)
+    }
+
     /// Signed checkpoints of an origin that contradict what was cosigned.
     #[must_use]
     pub fn contradictions(&self, origin_hash: &str) -> PathBuf {

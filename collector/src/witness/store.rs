@@ -8,12 +8,12 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
 use common::{
-    ids::hex,
+    ids::{Hash, hex},
     note::{KeyError, WitnessSigner},
     witness::{AddCheckpoint, BadRecord, Recorded, TrustedLog, WitnessRefusal, judge},
 };
@@ -44,6 +44,38 @@ pub enum StoreError {
     /// Another witness runs here. The operator.
     #[error("a witness runs in {} already; two could sign two views", .0.display())]
     Locked(PathBuf),
+    /// The record is older than the last one that was written, or gone.
+    #[error(
+        "{}: {found}, and this witness had cosigned {size} leaves of {origin:?} ({}): an older copy was put back, or \
+         the record removed. Put back the one of {size} leaves",
+        path.display(),
+        mark.display()
+    )]
+    Older {
+        /// The record.
+        path: PathBuf,
+        /// What tells.
+        mark: PathBuf,
+        /// Whose.
+        origin: String,
+        /// What is there.
+        found: String,
+        /// Leaves cosigned.
+        size: u64,
+    },
+    /// The mark is not what was written.
+    #[error(
+        "{}: it was altered. Make sure that the record beside it, {}, is of the largest checkpoint this witness \
+         cosigned, and remove it",
+        path.display(),
+        record.display()
+    )]
+    Mark {
+        /// Which file.
+        path: PathBuf,
+        /// The record it tells of.
+        record: PathBuf,
+    },
     /// A record is not what was written. Disk or tampering; signing without it could sign a second view.
     #[error(
         "{}: {cause}; put back the record of the largest checkpoint this witness cosigned for {origin:?}",
@@ -112,6 +144,7 @@ impl Store {
         let mut store = Self::read(place, settings)?;
         store._lock = Some(lock);
         files::create_dir(&store.place.record(""))?;
+        files::create_dir(&store.place.mark(""))?;
         Ok(store)
     }
 
@@ -125,6 +158,9 @@ impl Store {
             let digest: [u8; 32] = Sha256::digest(log.origin.as_bytes()).into();
             let hash = hex(&digest);
             let path = place.record(&hash);
+            let mark = place.mark(&hash);
+            // First the mark: a witness that runs replaces the record before it.
+            let told = read_mark(&mark, &path)?;
             let last = match fs::read(&path) {
                 Ok(bytes) => match Recorded::open(&bytes, &log.origin, signer.verifier()) {
                     Ok(record) => Some(record),
@@ -136,6 +172,24 @@ impl Store {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
                 Err(error) => return Err(FileError::on("read", &path)(error).into()),
             };
+            if let Some((size, root)) = told
+                && last
+                    .as_ref()
+                    .is_none_or(|last| last.size < size || last.size == size && last.root != root)
+            {
+                let found = last.map_or_else(
+                    || "there is none".to_owned(),
+                    |last| format!("it is of {} leaves", last.size),
+                );
+                let origin = log.origin.clone();
+                return Err(StoreError::Older {
+                    path,
+                    mark,
+                    origin,
+                    found,
+                    size,
+                });
+            }
             let followed = Followed {
                 log: log.clone(),
                 hash,
@@ -188,7 +242,10 @@ impl Store {
             cosigned.record.note.as_bytes(),
             PUBLIC,
         )?;
+        let mark = mark_text(cosigned.record.size, &cosigned.record.root);
         *last = Some(cosigned.record);
+        // After the record, so that it never tells of more than that: a crash in between leaves it behind.
+        files::replace(&self.place.mark(&followed.hash), mark.as_bytes(), PUBLIC)?;
         Ok(cosigned.line)
     }
 
@@ -209,5 +266,29 @@ impl Store {
                 "a signed checkpoint contradicts what was cosigned: this log shows two views"),
             Err(error) => tracing::error!(%error, "a contradiction could not be kept"),
         }
+    }
+}
+
+/// Size and root, and the hash of both.
+fn mark_text(size: u64, root: &Hash) -> String {
+    let told = format!("{size} {root}");
+    format!("{told} {}\n", Hash::of(told.as_bytes()))
+}
+
+/// Size and root in the mark at `path`; `None` where there is none, as before the first cosignature.
+fn read_mark(path: &Path, record: &Path) -> Result<Option<(u64, Hash)>, StoreError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = files::read_text(path, FILE_BYTES_MAX).unwrap_or_default();
+    let mut words = text.split(' ');
+    let size = words.next().and_then(|size| size.parse().ok());
+    let root = words.next().and_then(|root| root.parse().ok());
+    match size.zip(root) {
+        Some((size, root)) if mark_text(size, &root) == text => Ok(Some((size, root))),
+        _ => Err(StoreError::Mark {
+            path: path.to_path_buf(),
+            record: record.to_path_buf(),
+        }),
     }
 }
