@@ -75,6 +75,10 @@ async fn witnesses_are_asked_over_https_under_a_private_authority_and_no_other()
 
     // Without the setting nobody but a public authority counts, and nothing is shown.
     collector.run();
+    // Something to ask about, whether the enrolment was stated before or not.
+    let (mut session, _) = Session::open(&host, &collector).await;
+    store(&mut session, &mut host, 1).await;
+    drop(session);
     let unknown = "where a private one did, name its certificate with https_ca";
     wait_until("the first is missing, and what to do", || {
         let first = faults(&collector).swap_remove(0).unwrap_or_default();
@@ -86,7 +90,7 @@ async fn witnesses_are_asked_over_https_under_a_private_authority_and_no_other()
     collector.settings.extend(trusting);
     collector.run();
     let (mut session, _) = Session::open(&host, &collector).await;
-    let seen = store(&mut session, &mut host, 3).await;
+    let seen = store(&mut session, &mut host, 2).await;
     let note = proven(&mut session, seen, 2, Some(&policy(&witnesses[..1], 1))).await;
     assert!(checkpoint::open(&note, &verifier(&collector)).unwrap().size >= 3);
     // The last one's authority bears the name of the one that is trusted.
