@@ -4,7 +4,7 @@
 //! level up, all of it under a signed root), so a disagreement can be put down to the copy that stands
 //! alone. Groups are read and checked in parallel, chunk by chunk; tiles and bundles are recomputed with the
 //! very code that wrote them and compared byte by byte. Memory is bounded by a chunk of groups and by the
-//! list of object names. Owns the judgement; refuses to repair.
+//! numbers in the names of objects. Owns the judgement; refuses to repair.
 
 mod compare;
 mod groups;
@@ -13,7 +13,7 @@ mod walk;
 
 pub use report::{Cause, Counts, Fault, Progress, Report};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use common::{
     checkpoint::Checkpoint,
@@ -113,8 +113,8 @@ pub fn run_in_order(
     // next sees all that it rests on: checkpoint, tiles, groups.
     let key = check_key(storage, options.key, &mut report);
     let head = check_checkpoint(storage, key.as_ref(), &mut report);
-    let inventory = match storage.list(LOG).and_then(|log| Ok((log, storage.list("")?))) {
-        Ok((log, all)) => take_inventory(storage, log, all, &mut report),
+    let inventory = match take_inventory(storage, &mut report) {
+        Ok(inventory) => inventory,
         Err(error) => {
             report.fault(Fault::of("", Cause::Unreadable, error.to_string()));
             return report;
@@ -133,70 +133,46 @@ pub(crate) struct Inventory {
     resources: BTreeMap<TilePath, Vec<u16>>,
 }
 
-fn take_inventory(
-    storage: &dyn Storage,
-    log: Vec<String>,
-    all: Vec<String>,
-    report: &mut Report,
-) -> Inventory {
-    let mut inventory = Inventory::default();
-    let mut kept = Vec::new();
-    let below_log = |path: &String| path.strip_prefix(LOG).is_some_and(|rest| rest.starts_with('/'));
-    for path in log
-        .into_iter()
-        .chain(all.into_iter().filter(|path| !below_log(path)))
-    {
-        if let Some(first) = parse_group_path(&path) {
-            inventory.groups.push(first);
-            continue;
-        }
-        if let Some(first) = parse_kept_path(&path) {
-            kept.push(first);
-            continue;
-        }
-        if path == PRUNING {
-            report.note(format!(
-                "{path}: a prune is under way, or was interrupted; the collector finishes it"
-            ));
-            continue;
-        }
+impl Inventory {
+    /// Takes the number in a name, where it is the name of a group, a tile or a bundle; else the name.
+    fn take(&mut self, path: String, kept: &mut Vec<LeafIndex>, others: &mut Vec<String>) {
         let tile = path
             .strip_prefix(LOG)
             .and_then(|rest| TilePath::parse(rest.strip_prefix('/')?));
-        if let Some(tile) = tile {
-            inventory
-                .resources
-                .entry(tile.full())
-                .or_default()
-                .push(tile.width);
-            continue;
-        }
-        if [VERIFIER_KEY, KEY_HISTORY].contains(&path.as_str()) || path == checkpoint_path() {
-            continue;
-        }
-        if path == "lock" {
-            if storage.length(&path).ok().flatten() != Some(0) {
-                report.fault(Fault::of(
-                    &path,
-                    Cause::Stray,
-                    "the lock file holds bytes, it is always empty",
-                ));
-            }
-        } else if path.starts_with("tmp/") {
-            report.note(format!(
-                "{path}: left by a crash before it had a name; the next writer removes it"
-            ));
+        if let Some(first) = parse_group_path(&path) {
+            self.groups.push(first);
+        } else if let Some(first) = parse_kept_path(&path) {
+            kept.push(first);
+        } else if let Some(tile) = tile {
+            self.resources.entry(tile.full()).or_default().push(tile.width);
         } else {
-            report.fault(Fault::of(
-                &path,
-                Cause::Stray,
-                "no ledger has an object of this name",
-            ));
+            others.push(path);
         }
     }
-    let whole: BTreeSet<LeafIndex> = inventory.groups.iter().copied().collect();
+}
+
+/// Looks at every name: first at those below the log, which rest on all others.
+fn take_inventory(storage: &dyn Storage, report: &mut Report) -> Result<Inventory, StorageError> {
+    let mut inventory = Inventory::default();
+    let (mut kept, mut in_log, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    storage.visit(LOG, &mut |path| inventory.take(path, &mut kept, &mut in_log))?;
+    let below_log = |path: &str| path.strip_prefix(LOG).is_some_and(|rest| rest.starts_with('/'));
+    storage.visit("", &mut |path| {
+        if !below_log(&path) {
+            inventory.take(path, &mut kept, &mut others);
+        }
+    })?;
+    for names in [&mut in_log, &mut others] {
+        names.sort_unstable();
+        names.iter().for_each(|path| judge_name(storage, path, report));
+    }
+    let widths = inventory.resources.values_mut();
+    widths.for_each(|widths| widths.sort_unstable_by(|one, other| other.cmp(one)));
+    inventory.groups.sort_unstable();
+    kept.sort_unstable();
+    let whole = inventory.groups.len();
     for first in kept {
-        if whole.contains(&first) {
+        if inventory.groups[..whole].binary_search(&first).is_ok() {
             report.note(format!(
                 "{}: the group it is kept of is still there, and has the word; a prune was interrupted",
                 kept_path(first)
@@ -206,7 +182,36 @@ fn take_inventory(
         }
     }
     inventory.groups.sort_unstable();
-    inventory
+    Ok(inventory)
+}
+
+/// Judges an object that is no group, tile or bundle by its name.
+fn judge_name(storage: &dyn Storage, path: &str, report: &mut Report) {
+    if path == PRUNING {
+        report.note(format!(
+            "{path}: a prune is under way, or was interrupted; the collector finishes it"
+        ));
+    } else if [VERIFIER_KEY, KEY_HISTORY].contains(&path) || path == checkpoint_path() {
+        // Looked at already.
+    } else if path == "lock" {
+        if storage.length(path).ok().flatten() != Some(0) {
+            report.fault(Fault::of(
+                path,
+                Cause::Stray,
+                "the lock file holds bytes, it is always empty",
+            ));
+        }
+    } else if path.starts_with("tmp/") {
+        report.note(format!(
+            "{path}: left by a crash before it had a name; the next writer removes it"
+        ));
+    } else {
+        report.fault(Fault::of(
+            path,
+            Cause::Stray,
+            "no ledger has an object of this name",
+        ));
+    }
 }
 
 /// The keys to check signatures with: those trusted, else the first one beside the log, if it can be read; and what

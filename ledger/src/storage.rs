@@ -51,6 +51,13 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Paths of every object below the directory `prefix` (`""` for all), sorted bytewise.
     fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError>;
 
+    /// Names what [`Storage::list`] lists, one after the other and in no order, for whoever keeps less of each than its
+    /// name. What was named before an error is not all there is.
+    fn visit(&self, prefix: &str, each: &mut dyn FnMut(String)) -> Result<(), StorageError> {
+        self.list(prefix)?.into_iter().for_each(each);
+        Ok(())
+    }
+
     /// Removes an object if it is there. Not durable on return: a crash may bring it back.
     fn remove(&self, path: &str) -> Result<(), StorageError>;
 

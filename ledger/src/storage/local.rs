@@ -29,6 +29,8 @@ const TMP: &str = "tmp";
 const BLOCK_BYTES: u64 = 512;
 /// Files open at a time while many objects are written.
 const OPEN_MAX: usize = 64;
+/// Directories remembered as durable. A ledger makes one for each thousand leaves.
+const DIRECTORIES_MAX: usize = 512;
 /// Bytes compared at a time when an object exists already.
 const COMPARE_BYTES: usize = 1 << 20;
 
@@ -38,7 +40,7 @@ pub struct Local {
     root: PathBuf,
     /// Held for as long as we may write; `None` for a reader.
     writer: Option<File>,
-    /// Directories whose own entry is known to be durable.
+    /// Some of the directories whose own entry is known to be durable.
     durable_directories: Mutex<HashSet<PathBuf>>,
     next_tmp: AtomicU64,
 }
@@ -149,10 +151,7 @@ impl Local {
         let linked = fs::hard_link(tmp, &target);
         match linked {
             Err(source) if source.kind() == ErrorKind::AlreadyExists => {
-                let same = same_bytes(tmp, &target).map_err(|source| StorageError::Read {
-                    path: path.to_owned(),
-                    source,
-                })?;
+                let same = same_bytes(tmp, &target).map_err(|source| read_error(path, source))?;
                 if !same {
                     return Err(StorageError::Conflict {
                         path: path.to_owned(),
@@ -219,7 +218,12 @@ impl Local {
             sync_directory(directory).map_err(|e| unknown(path, "fsync of directory", e))
         });
         synced.into_iter().collect::<Result<(), _>>()?;
-        self.durable_directories().extend(made);
+        let mut durable = self.durable_directories();
+        if durable.len().saturating_add(made.len()) > DIRECTORIES_MAX {
+            // Whatever is forgotten is merely synced once more when it is needed again.
+            durable.clear();
+        }
+        durable.extend(made);
         Ok(())
     }
 
@@ -300,10 +304,7 @@ impl Storage for Local {
         let Some(file) = found(path, File::open(self.root.join(path)))? else {
             return Ok(false);
         };
-        let failed = |source| StorageError::Read {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| read_error(path, source);
         let length = file.metadata().map_err(failed)?.len();
         if length > length_max {
             return Err(StorageError::TooLong {
@@ -320,32 +321,33 @@ impl Storage for Local {
 
     fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
         let mut paths = Vec::new();
+        self.visit(prefix, &mut |path| paths.push(path))?;
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
+    fn visit(&self, prefix: &str, each: &mut dyn FnMut(String)) -> Result<(), StorageError> {
         let mut pending = vec![prefix.to_owned()];
         while let Some(directory) = pending.pop() {
             let Some(names) = found(&directory, fs::read_dir(self.root.join(&directory)))? else {
                 continue;
             };
             for entry in names {
-                let read = |source| StorageError::Read {
-                    path: directory.clone(),
-                    source,
-                };
+                let read = |source| read_error(&directory, source);
                 let entry = entry.map_err(read)?;
                 let name = entry.file_name().to_string_lossy().into_owned();
-                let path = if directory.is_empty() {
-                    name
-                } else {
-                    format!("{directory}/{name}")
+                let path = match directory.as_str() {
+                    "" => name,
+                    _ => format!("{directory}/{name}"),
                 };
                 if entry.file_type().map_err(read)?.is_dir() {
                     pending.push(path);
                 } else {
-                    paths.push(path);
+                    each(path);
                 }
             }
         }
-        paths.sort_unstable();
-        Ok(paths)
+        Ok(())
     }
 
     fn remove(&self, path: &str) -> Result<(), StorageError> {
@@ -461,10 +463,14 @@ fn found<T>(path: &str, result: io::Result<T>) -> Result<Option<T>, StorageError
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-        Err(source) => Err(StorageError::Read {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(read_error(path, source)),
+    }
+}
+
+fn read_error(path: &str, source: io::Error) -> StorageError {
+    StorageError::Read {
+        path: path.to_owned(),
+        source,
     }
 }
 

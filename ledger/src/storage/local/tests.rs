@@ -78,3 +78,31 @@ fn a_writer_goes_on_after_the_last_temporary_object_went() {
     local.replace("log/checkpoint", b"note").unwrap();
     assert_eq!(local.read("log/checkpoint", 10).unwrap().unwrap(), b"note");
 }
+
+/// A writer remembered every directory that it ever made: some 140 bytes for each thousand leaves, until it stopped.
+#[test]
+fn a_writer_remembers_a_bounded_number_of_directories() {
+    let directory = tempfile::tempdir().unwrap();
+    let local = Local::open_writer(directory.path()).unwrap();
+    let paths: Vec<String> = (0..2 * DIRECTORIES_MAX + 7)
+        .map(|at| format!("groups/x{}/x{at}/000", at % 10))
+        .collect();
+    for some in paths.chunks(100) {
+        let objects: Vec<NewObject<'_>> = some
+            .iter()
+            .map(|path| NewObject { path, parts: &[b"1"] })
+            .collect();
+        local.create(&objects).unwrap();
+        assert!(local.durable_directories().len() <= DIRECTORIES_MAX);
+    }
+    // What was forgotten takes new objects as before, and what is remembered is there.
+    create(&local, "groups/x0/x0/001", b"2").unwrap();
+    assert_eq!(local.read("groups/x0/x0/001", 1).unwrap().unwrap(), b"2");
+    assert!(
+        local
+            .durable_directories()
+            .iter()
+            .all(|directory| directory.is_dir())
+    );
+    assert_eq!(local.list("groups").unwrap().len(), paths.len() + 1);
+}
