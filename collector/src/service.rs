@@ -172,7 +172,7 @@ pub fn run(
             witnesses: board,
             anchors: anchored,
         })
-        .merge(api::router(Query::new(projection)));
+        .merge(api::router(Query::new(projection)).map_err(ServiceError::Runtime)?);
         let announcement = Announcement::write(layout, &at)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(ServiceError::Runtime)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServiceError::Runtime)?;

@@ -23,7 +23,7 @@ impl Api {
     }
 
     fn of(reader: Reader) -> Self {
-        let routes = api::router(Query::new(Arc::new(Projection::new(Arc::new(reader), None))));
+        let routes = api::router(Query::new(Arc::new(Projection::new(Arc::new(reader), None)))).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let listener = runtime
             .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))

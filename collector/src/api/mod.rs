@@ -1,12 +1,13 @@
 //! The HTTP/JSON API under `/v1` (docs/api.md).
 //!
 //! Owns paths, parameters and status codes; every answer is [`Query`]'s. A few queries run at a time, others
-//! wait their turn; each runs on a thread where it may block. Refuses to authenticate: that is a later issue,
-//! so the collector listens on loopback unless told otherwise.
+//! wait their turn; each runs on one of a few threads, which writes the answer down as well. Refuses to authenticate:
+//! that is a later issue, so the collector listens on loopback unless told otherwise.
 
 mod params;
+mod threads;
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -16,9 +17,8 @@ use axum::{
     routing::get,
 };
 use common::{event::Kind, ids::StatementNumber};
-use tokio::sync::Semaphore;
 
-use self::params::Params;
+use self::{params::Params, threads::Threads};
 use crate::query::{Query, QueryError};
 
 /// Queries that run at a time.
@@ -28,16 +28,19 @@ const RUNNING_MAX: usize = 4;
 #[derive(Clone)]
 struct Api {
     query: Query,
-    running: Arc<Semaphore>,
+    threads: Arc<Threads>,
 }
 
 /// The routes below `/v1`.
-pub fn router(query: Query) -> Router {
+///
+/// # Errors
+/// The system refuses threads.
+pub fn router(query: Query) -> io::Result<Router> {
     let api = Api {
         query,
-        running: Arc::new(Semaphore::new(RUNNING_MAX)),
+        threads: Arc::new(Threads::start(RUNNING_MAX)?),
     };
-    Router::new()
+    let routes = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/hosts", get(hosts))
         .route("/v1/batches", get(batches))
@@ -51,20 +54,23 @@ pub fn router(query: Query) -> Router {
         .route("/v1/proof", get(proof))
         .route("/v1/bundle", get(bundle))
         .fallback(no_such_path)
-        .with_state(api)
+        .with_state(api);
+    Ok(routes)
 }
 
 impl Api {
-    /// Runs a query where it may block, and sends what it yields.
-    async fn answer<T: serde::Serialize + Send + 'static>(
+    /// Runs a query and sends what it yields.
+    async fn answer<T: serde::Serialize>(
         self,
         raw: RawQuery,
         ask: impl Fn(&Query, &mut Params) -> Result<T, QueryError> + Send + 'static,
     ) -> Response {
-        match self.run(raw, ask).await {
-            Ok(answer) => Json(answer).into_response(),
-            Err(error) => refuse(&error),
-        }
+        let written = self
+            .run(raw, move |query, params| {
+                ask(query, params).map(|answer| Json(answer).into_response())
+            })
+            .await;
+        written.unwrap_or_else(|error| refuse(&error))
     }
 
     async fn run<T: Send + 'static>(
@@ -72,17 +78,16 @@ impl Api {
         RawQuery(raw): RawQuery,
         ask: impl Fn(&Query, &mut Params) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, QueryError> {
-        let internal = |error: &dyn std::fmt::Display| QueryError::Internal(error.to_string());
-        let _turn = self.running.acquire().await.map_err(|error| internal(&error))?;
         let query = self.query.clone();
-        tokio::task::spawn_blocking(move || {
+        let asked = self.threads.run(move || {
             query.ask(|query| {
                 let mut params = Params::parse(raw.as_deref().unwrap_or_default())?;
                 ask(query, &mut params)
             })
-        })
-        .await
-        .map_err(|error| internal(&error))?
+        });
+        asked
+            .await
+            .unwrap_or_else(|error| Err(QueryError::Internal(error.to_string())))
     }
 }
 
