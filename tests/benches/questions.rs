@@ -34,7 +34,7 @@ const PUBLISH_BATCHES: u64 = 65_536;
 /// Batches in a group, of each host.
 const GROUP: u64 = 10;
 
-type Outcome = Result<(), Box<dyn Error>>;
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 fn main() -> Outcome {
     let words = words();
@@ -52,7 +52,7 @@ fn main() -> Outcome {
     }
 }
 
-fn open(folder: &Path) -> Result<Ledger, Box<dyn Error>> {
+fn open(folder: &Path) -> Result<Ledger, Box<dyn Error + Send + Sync>> {
     let key = SignerKey::from_seed("bench.example/questions", &LEDGER_KEY_SEED)?;
     let storage = Arc::new(Local::open_writer(&folder.join("ledger"))?);
     let tell = Box::new(|news| eprintln!("{news:?}"));
@@ -127,7 +127,7 @@ fn make(folder: &Path, batches: u64) -> Outcome {
     print_memory()
 }
 
-fn projection(folder: &Path) -> Result<Arc<Projection>, Box<dyn Error>> {
+fn projection(folder: &Path) -> Result<Arc<Projection>, Box<dyn Error + Send + Sync>> {
     let reader = open(folder)?.reader();
     Ok(Arc::new(Projection::new(
         Arc::new(reader),

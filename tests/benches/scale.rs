@@ -27,7 +27,7 @@ const PUBLISH_LEAVES: u64 = 131_072;
 /// Proofs made for the average.
 const PROOFS: u64 = 2_000;
 
-type Outcome = Result<(), Box<dyn Error>>;
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 fn main() -> Outcome {
     let words = words();
@@ -67,7 +67,7 @@ fn describe(header: &[u8]) -> Option<EntryFacts> {
     })
 }
 
-fn open(folder: &Path) -> Result<Ledger, Box<dyn Error>> {
+fn open(folder: &Path) -> Result<Ledger, Box<dyn Error + Send + Sync>> {
     let key = SignerKey::from_seed("bench.example/scale", &[7; 32])?;
     let storage = Arc::new(Local::open_writer(&folder.join("ledger"))?);
     let tell = Box::new(|news| eprintln!("{news:?}"));

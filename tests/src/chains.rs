@@ -2,8 +2,10 @@
 //!
 //! Times are milliseconds since [`EPOCH`] on the wall clock; the boot clock stands [`BOOT_AHEAD`] further.
 
+mod maker;
+
 use common::{
-    batch::{ChainHead, ClockSource, HeaderFields, HeaderFlags, SensorCounters, encode_body, sign_header},
+    batch::{HeaderFlags, SensorCounters},
     event::{
         Baseline, BaselineKey, Boot, Connection, Event, Fact, Field, Host, Kind, Listener, Loss, LossKey,
         Process, ProcessKey, SensorId, SensorStatus, SocketKey, Source, Why,
@@ -14,10 +16,11 @@ use common::{
         process::{Argv, Credentials, Path, ProcessCause, ProcessState},
         sensor::{SensorState, Tier},
     },
-    ids::{BootId, BootNanos, HostId, KeyEpoch, Nonce, PublicKey, WallNanos},
+    ids::{BootId, BootNanos, HostId, WallNanos},
     text::Text,
 };
-use ed25519_dalek::SigningKey;
+
+pub use self::maker::Maker;
 
 /// 2026-01-02T03:04:00Z.
 pub const EPOCH: u64 = 1_767_323_040_000_000_000;
@@ -46,102 +49,6 @@ pub fn event(ms: u64, fact: Fact) -> Event {
         wall_ns: wall(ms),
         fact,
     }
-}
-
-/// A host that seals what it is told.
-#[derive(Debug, Clone)]
-pub struct Maker {
-    seed: u8,
-    key: SigningKey,
-    next: SigningKey,
-    epoch: KeyEpoch,
-    head: ChainHead,
-    /// The boot that is watched.
-    pub boot: BootId,
-    /// What the headers to come count.
-    pub sensors: Vec<SensorCounters>,
-    /// What was sealed: headers and bodies, not taken yet.
-    pub sealed: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-impl Maker {
-    /// A host whose key comes from `seed`.
-    #[must_use]
-    pub fn new(seed: u8) -> Self {
-        let key = epoch_key(seed, 0);
-        let host = HostId::of_genesis_key(&PublicKey(key.verifying_key().to_bytes()));
-        Self {
-            seed,
-            key,
-            next: epoch_key(seed, 1),
-            epoch: KeyEpoch(0),
-            head: ChainHead::genesis(host),
-            boot: BOOT,
-            sensors: Vec::new(),
-            sealed: Vec::new(),
-        }
-    }
-
-    /// Its id.
-    #[must_use]
-    pub fn host(&self) -> HostId {
-        self.head.host
-    }
-
-    /// Replaces the key: what is sealed from now on is of the next epoch.
-    pub fn ratchet(&mut self) -> &mut Self {
-        self.epoch.0 += 1;
-        let after = epoch_key(self.seed, self.epoch.0 + 1);
-        self.key = std::mem::replace(&mut self.next, after);
-        self
-    }
-
-    /// Seals a batch that watched `from..=until` (milliseconds).
-    ///
-    /// # Panics
-    /// Where the test asks for what cannot be sealed.
-    #[expect(
-        clippy::unwrap_used,
-        reason = "test support: a batch that cannot be sealed fails the test"
-    )]
-    pub fn seal(&mut self, flags: HeaderFlags, from: u64, until: u64, events: &[Event]) -> &mut Self {
-        let encoded: Vec<Vec<u8>> = events.iter().map(|event| event.encode().unwrap()).collect();
-        let (body, events_root, tags_hash) = encode_body(&encoded).unwrap();
-        let fields = HeaderFields {
-            flags,
-            host: self.head.host,
-            key_epoch: self.epoch,
-            public_key: PublicKey(self.key.verifying_key().to_bytes()),
-            next_public_key: PublicKey(self.next.verifying_key().to_bytes()),
-            sequence: self.head.next_sequence,
-            first_event: self.head.next_event,
-            event_count: u32::try_from(events.len()).unwrap(),
-            body_bytes: u32::try_from(body.len()).unwrap(),
-            previous: self.head.hash,
-            events_root,
-            tags_hash,
-            boot: self.boot,
-            from_boot: boot(from),
-            until_boot: boot(until),
-            from_wall: wall(from),
-            until_wall: wall(until),
-            clock_error_ns: 1_500_000,
-            clock_source: ClockSource::Synchronised,
-            nonce: Nonce::default(),
-            sensors: self.sensors.clone(),
-        };
-        let header = sign_header(&fields, &self.key).unwrap();
-        self.sealed.push((header.bytes().to_vec(), body));
-        self.head.accept(header).unwrap();
-        self
-    }
-}
-
-/// The key of an epoch of the host made from `seed`.
-fn epoch_key(seed: u8, epoch: u64) -> SigningKey {
-    let mut bytes = [seed; 32];
-    bytes[..8].copy_from_slice(&(epoch + u64::from_be_bytes([seed; 8])).to_be_bytes());
-    SigningKey::from_bytes(&bytes)
 }
 
 /// Marks of the first batch of a run.

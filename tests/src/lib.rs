@@ -3,7 +3,9 @@
 pub mod chains;
 pub mod large;
 pub mod measure;
+pub mod program;
 pub mod pruning;
+pub mod shipping;
 pub mod stated;
 
 /// Header of a leaf that `ledger-worker` appends: follows from the leaf alone.

@@ -61,7 +61,7 @@ pub(super) fn measure(folder: &Path) -> Outcome {
     Ok(())
 }
 
-fn wall(pool: &ThreadPool, work: impl Fn() + Sync) -> Result<Duration, Box<dyn Error>> {
+fn wall(pool: &ThreadPool, work: impl Fn() + Sync) -> Result<Duration, Box<dyn Error + Send + Sync>> {
     let took = repeated(TURN, || {
         pool.install(&work);
         Ok(())
@@ -70,7 +70,7 @@ fn wall(pool: &ThreadPool, work: impl Fn() + Sync) -> Result<Duration, Box<dyn E
 }
 
 /// A thread on each of these CPUs.
-fn pinned(cpus: &[usize]) -> Result<ThreadPool, Box<dyn Error>> {
+fn pinned(cpus: &[usize]) -> Result<ThreadPool, Box<dyn Error + Send + Sync>> {
     static HELD: AtomicUsize = AtomicUsize::new(0);
     let before = HELD.load(Ordering::SeqCst);
     let hold = cpus.to_vec();

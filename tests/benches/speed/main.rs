@@ -29,7 +29,7 @@ use tests::measure::cpu;
 /// Each measurement is repeated for at least this long.
 const LONG_ENOUGH: Duration = Duration::from_secs(2);
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     // Cargo adds `--bench`; without a folder there is nothing to measure, as under `cargo test --benches`.
     let words = tests::measure::words();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Checks the ledger in `folder` and reads its batches.
-fn read(folder: &Path) -> Result<(Local, Vec<Batch>), Box<dyn Error>> {
+fn read(folder: &Path) -> Result<(Local, Vec<Batch>), Box<dyn Error + Send + Sync>> {
     let storage = Local::open_reader(folder)?;
     let batches = Mutex::new(Vec::new());
     let report = fsck::run(&storage, &Options::default(), &|_, header, body| {
@@ -116,7 +116,7 @@ fn parts(folder: &Path) -> Outcome {
     Ok(())
 }
 
-type Outcome = Result<(), Box<dyn Error>>;
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 /// One batch as it lies in the ledger.
 struct Batch {
@@ -206,7 +206,10 @@ struct Took {
     cpu: Duration,
 }
 
-fn repeated(long_enough: Duration, mut work: impl FnMut() -> Outcome) -> Result<Took, Box<dyn Error>> {
+fn repeated(
+    long_enough: Duration,
+    mut work: impl FnMut() -> Outcome,
+) -> Result<Took, Box<dyn Error + Send + Sync>> {
     let (started, cpu_before) = (Instant::now(), cpu()?);
     let mut times = 0;
     while started.elapsed() < long_enough {
