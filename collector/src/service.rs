@@ -142,7 +142,7 @@ pub fn run(
             Arc::clone(&metrics),
             evidence.clone(),
             witnesses,
-            Box::new(move |_| {
+            Box::new(move || {
                 follower.wake();
                 if let Some(bell) = &bell {
                     bell.ring();

@@ -2,15 +2,15 @@
 //!
 //! Each state is a type, so that no step can be left out or taken twice. Drafting and showing are the writer's and
 //! take no time; what waits for the disk is here and needs the writer not at all, so that whoever wants to does it
-//! on another thread while groups are appended. One checkpoint at a time. Owns the order: tiles, then checkpoint,
-//! then everybody. A write whose outcome nobody knows poisons the writer from here as well.
+//! on another thread while groups are appended. One checkpoint at a time. Owns the order on disk: tiles, then
+//! checkpoint. A write whose outcome nobody knows poisons the writer from here as well.
 
 use std::sync::Arc;
 
 use common::ledger_keys::LedgerTrust;
 
 use crate::{
-    frontier::{Frontier, Resource},
+    frontier::Resource,
     reader::{Published, checkpoint_path},
     shared::Shared,
     storage::{NewObject, StorageError},
@@ -18,14 +18,16 @@ use crate::{
     writer::PublishError,
 };
 
-/// The next tree as computed and signed. Nothing of it is written yet: dropping it costs nothing.
+/// A tree as computed and signed. What of it is not on disk yet may or may not be shown from memory: dropping a draft
+/// costs nothing, for the next one has all of it.
 #[derive(Debug)]
 pub struct Draft {
     pub(crate) shared: Arc<Shared>,
     pub(crate) head: Published,
-    pub(crate) edge: Frontier,
-    /// Tiles and bundles that are full now.
-    pub(crate) completed: Vec<Resource>,
+    /// Tiles and bundles that are full, as far as no checkpoint on disk covers them.
+    pub(crate) completed: Vec<Arc<Resource>>,
+    /// Those at the tree's edge.
+    pub(crate) partials: Vec<Arc<Resource>>,
 }
 
 impl Draft {
@@ -41,11 +43,10 @@ impl Draft {
     /// # Errors
     /// [`PublishError`]; the leaves stay for the next draft.
     pub fn integrate(self) -> Result<Candidate, PublishError> {
-        let partials = self.edge.partials();
         let resources: Vec<(String, [&[u8]; 1])> = self
             .completed
             .iter()
-            .chain(&partials)
+            .chain(&self.partials)
             .map(|resource| (object_path(resource.path), [resource.bytes.as_slice()]))
             .collect();
         let objects: Vec<NewObject<'_>> = resources
@@ -81,8 +82,8 @@ impl Candidate {
         let Draft {
             shared,
             head,
-            edge,
             completed,
+            ..
         } = self.0;
         let mut note = head.note.to_vec();
         note.extend_from_slice(cosignatures.as_bytes());
@@ -102,7 +103,6 @@ impl Candidate {
         }
         let stored = put(
             &shared,
-            edge,
             Published {
                 note: note.into(),
                 ..head
@@ -113,19 +113,16 @@ impl Candidate {
     }
 }
 
-/// A checkpoint that is durable; [`Ledger::reveal`](crate::Ledger::reveal) shows it to readers.
+/// A checkpoint that is durable; [`Ledger::reveal`](crate::Ledger::reveal) takes note of it.
 #[derive(Debug)]
-pub struct Stored {
-    pub(crate) head: Published,
-    pub(crate) edge: Frontier,
-}
+pub struct Stored(pub(crate) Published);
 
-/// Makes the head of `edge`, all of whose resources are durable, durable.
-pub(crate) fn put(shared: &Shared, edge: Frontier, head: Published) -> Result<Stored, PublishError> {
+/// Makes a head, all of whose resources are durable, durable.
+pub(crate) fn put(shared: &Shared, head: Published) -> Result<Stored, PublishError> {
     shared.sound().map_err(PublishError::Fatal)?;
     // Commit point. A crash in here leaves the old checkpoint or the new one, both true.
     match shared.storage.replace(&checkpoint_path(), &head.note) {
-        Ok(()) => Ok(Stored { head, edge }),
+        Ok(()) => Ok(Stored(head)),
         Err(error) => Err(failed(shared, error)),
     }
 }
@@ -140,7 +137,7 @@ fn failed(shared: &Shared, error: StorageError) -> PublishError {
 
 /// Removes the partial forms of resources that are now full. C2SP lets them go, and what a crash leaves is read
 /// over; so a failure here is none of the ledger's.
-fn collect_partials(shared: &Shared, completed: &[Resource]) {
+fn collect_partials(shared: &Shared, completed: &[Arc<Resource>]) {
     for resource in completed {
         let directory = format!("{}.p", object_path(resource.path));
         for path in shared.storage.list(&directory).unwrap_or_default() {

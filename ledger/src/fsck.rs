@@ -62,6 +62,9 @@ pub struct Options<'a> {
     pub seen: &'a [Seen],
     /// Told now and then how far the check is.
     pub progress: Option<&'a (dyn Fn(Progress) + Sync)>,
+    /// Asked to wait a little where a checkpoint was seen that a writer at work may be about to store, with how often
+    /// that was looked for already; `false` when that is enough. Without it nothing is waited for.
+    pub wait: Option<&'a (dyn Fn(u32) -> bool + Sync)>,
 }
 
 /// A checkpoint that was seen elsewhere.
@@ -120,7 +123,8 @@ pub fn run_in_order(
             return report;
         }
     };
-    walk::run(storage, inventory, &head, options, checks, after, &mut report);
+    let trusted = (key.as_ref(), &head);
+    walk::run(storage, inventory, trusted, options, checks, after, &mut report);
     report
 }
 

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod bundle;
 pub mod candidate;
 pub mod chain_end;
+mod fresh;
 pub mod frontier;
 pub mod fsck;
 pub mod group;

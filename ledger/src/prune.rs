@@ -151,7 +151,7 @@ fn unpublished_certificate(
     reader: &Reader,
     from: StatementNumber,
 ) -> Result<Option<StatementNumber>, PruneError> {
-    let size = reader.published().checkpoint.size;
+    let size = reader.stored_size();
     let last = reader.host_head(&HostId::COLLECTOR)?;
     for number in from.0..last.map_or(0, |last| last.sequence.0.saturating_add(1)) {
         let found = reader.find(&HostId::COLLECTOR, Sequence(number))?;
@@ -173,7 +173,7 @@ pub fn statements_from(reader: &Reader, from: StatementNumber) -> Result<Vec<Ver
     let mut found = Vec::new();
     let last = reader.host_head(&HostId::COLLECTOR)?;
     let end = last.map_or(0, |last| last.sequence.0.saturating_add(1));
-    let size = reader.published().checkpoint.size;
+    let size = reader.stored_size();
     for number in from.0..end {
         let Some(record) = reader.find(&HostId::COLLECTOR, Sequence(number))? else {
             continue;
@@ -219,7 +219,7 @@ fn carry_out(
     each: &mut dyn FnMut(Option<Change>) -> bool,
 ) -> Result<bool, PruneError> {
     // A checkpoint covers whole groups, so each group reached is wholly below it and the writer is done with it.
-    let size = reader.published().checkpoint.size;
+    let size = reader.stored_size();
     let mut done = LeafIndex(0);
     for (range, _) in named {
         let mut leaf = range.first.max(done);
@@ -327,7 +327,7 @@ fn usage_of(storage: &dyn Storage, group: &str, kept: &str) -> Result<Usage, Sto
 /// # Errors
 /// A group is damaged or gone.
 pub fn survey(reader: &Reader, each: &mut dyn FnMut(&Batch)) -> Result<(), PruneError> {
-    let size = reader.published().checkpoint.size;
+    let size = reader.stored_size();
     let through = heads::walk(reader.storage(), LeafIndex(0), size, &mut |seen| {
         if seen.gone.is_none()
             && let Some(batch) = seen.batch()

@@ -27,7 +27,7 @@ use crate::{
     recovery::{LOOKS_MAX, head_with},
     shared::Shared,
     storage::{Storage, StorageError},
-    tiles::{BUNDLE_BYTES_MAX, LOG, TILE_BYTES_MAX, TileError, object_path},
+    tiles::{BUNDLE_BYTES_MAX, LOG, TILE_BYTES_MAX, TileError},
 };
 
 /// The latest checkpoint, verified, with the note's bytes.
@@ -164,6 +164,20 @@ impl Reader {
             .clone()
     }
 
+    /// The checkpoint on disk, which may be an earlier one than [`Self::published`]: what others are to hold against
+    /// a copy of the ledger is taken from this one.
+    #[must_use]
+    pub fn stored(&self) -> Published {
+        let stored = self.shared.stored.read().unwrap_or_else(PoisonError::into_inner);
+        stored.clone()
+    }
+
+    /// Leaves under [`Self::stored`]: a prune goes no further.
+    #[must_use]
+    pub fn stored_size(&self) -> u64 {
+        self.shared.stored_size()
+    }
+
     /// Durable leaves, under a checkpoint or not.
     #[must_use]
     pub fn leaves(&self) -> u64 {
@@ -256,8 +270,8 @@ impl Reader {
         Ok(proof)
     }
 
-    /// The proof that `head`, whose tiles are durable whether or not it is published yet, extends the ledger
-    /// of `old` leaves.
+    /// The proof that `head`, drafted by the writer whether or not it is published yet, extends the ledger of `old`
+    /// leaves.
     pub fn consistency_to(&self, head: &Checkpoint, old: u64) -> Result<Vec<Hash>, ReadError> {
         let (new, size) = (head.size, head.size);
         let tree = self.shared.tiles.tree(size);
@@ -282,12 +296,7 @@ impl Reader {
             Kind::Hashes(_) => TILE_BYTES_MAX,
             Kind::Entries => BUNDLE_BYTES_MAX,
         };
-        self.shared.storage.read(&object_path(path), length_max)
-    }
-
-    /// Drops cached tiles, so that the next proof sees what is stored now.
-    pub fn forget_tiles(&self) {
-        self.shared.tiles.forget();
+        self.shared.tiles.exactly(path, length_max)
     }
 
     /// Part of the group that holds `leaf`, if it `fits`. Where it does not, either the group has rotted or the

@@ -18,7 +18,7 @@ use common::{
     ledger_keys::{HistoryFault, LedgerTrust},
     limits::NOTE_BYTES_MAX,
     merkle::empty_root,
-    note::SignerKey,
+    note::{SignerKey, UnverifiedNote},
 };
 
 use self::{load::load, read::resume};
@@ -27,7 +27,6 @@ pub(crate) use self::{
     read::{LOOKS_MAX, head_of, head_with},
 };
 use crate::{
-    frontier::Frontier,
     group::{GROUPS, GroupFault, group_path},
     index::{Describe, Index, IndexNews, Tell},
     keys,
@@ -159,7 +158,8 @@ impl Ledger {
     }
 
     /// The same, but leaves beyond the last checkpoint wait for [`Ledger::integrate`], for whoever asks
-    /// witnesses before it publishes. Only the checkpoint of no leaves is published at once.
+    /// witnesses before it publishes. Only the checkpoint of no leaves is published at once, and what followed one that
+    /// no witness had signed: receipts for that may be with agents already ([`Ledger::show`]), so it must be kept.
     pub fn open_held(
         storage: Arc<dyn Storage>,
         signer: SignerKey,
@@ -170,9 +170,13 @@ impl Ledger {
         let Opened {
             mut ledger,
             mut found,
+            shown,
         } = Self::open_in(storage, signer, describe, directory, tell)?;
-        if !found.published && ledger.pending.is_empty() {
-            found.published = settled(ledger.publish_edge(Frontier::new()))?;
+        if shown {
+            return Opened { ledger, found, shown }.caught_up();
+        }
+        if !found.published && ledger.waiting() == 0 {
+            found.published = settled(ledger.publish_genesis())?;
         }
         Ok((ledger, found))
     }
@@ -231,26 +235,33 @@ impl Ledger {
                 signed,
             });
         }
+        let shown = size > 0 && found.as_ref().is_some_and(|found| !is_cosigned(&found.note));
         let standing = found.clone().unwrap_or_else(|| unsigned_genesis(keys.origin()));
         let leaves = index.leaves();
         let shared = Shared {
             storage,
             keys,
             tiles,
-            published: RwLock::new(standing),
+            published: RwLock::new(standing.clone()),
+            stored: RwLock::new(standing),
             index: RwLock::new(index),
             describe,
             tell,
             recent: RwLock::new(Recent::default()),
             poisoned: OnceLock::new(),
         };
-        let ledger = Self {
+        let mut ledger = Self {
             shared: Arc::new(shared),
             signer,
-            edge,
-            pending: loaded.pending,
+            tip: edge,
         };
-        let published = found.is_some() && ledger.pending.is_empty();
+        let headers: Vec<&[u8]> = loaded.pending.iter().map(Vec::as_slice).collect();
+        ledger
+            .grow(&headers)
+            .map_err(|why| OpenError::Replay(PublishError::Fatal(why)))?;
+        let partials = ledger.tip.partials();
+        ledger.shared.tiles.change_fresh(|fresh| fresh.edge(partials));
+        let published = found.is_some() && ledger.waiting() == 0;
         Ok(Opened {
             ledger,
             found: Recovered {
@@ -259,6 +270,7 @@ impl Ledger {
                 replayed_groups: loaded.replayed_groups,
                 published,
             },
+            shown,
         })
     }
 }
@@ -267,6 +279,8 @@ impl Ledger {
 struct Opened {
     ledger: Ledger,
     found: Recovered,
+    /// Whether receipts for those leaves may be out.
+    shown: bool,
 }
 
 impl Opened {
@@ -275,10 +289,11 @@ impl Opened {
         let Self {
             mut ledger,
             mut found,
+            ..
         } = self;
         if !found.published {
-            let outcome = if ledger.pending.is_empty() {
-                ledger.publish_edge(Frontier::new())
+            let outcome = if ledger.waiting() == 0 {
+                ledger.publish_genesis()
             } else {
                 ledger.integrate_and_publish()
             };
@@ -312,18 +327,20 @@ impl Reader {
             path: checkpoint_path(),
             why: "it is missing: nothing was published yet".into(),
         })?;
-        let checkpoint = keys.open_checkpoint(&note)?;
+        let head = Published {
+            checkpoint: keys.open_checkpoint(&note)?,
+            note: note.into(),
+        };
         let mut index = Index::in_memory();
         let tell: Tell = Box::new(|_| ());
-        rebuild(storage.as_ref(), describe, checkpoint.size, &mut index, &tell).map_err(OpenError::Index)?;
+        let size = head.checkpoint.size;
+        rebuild(storage.as_ref(), describe, size, &mut index, &tell).map_err(OpenError::Index)?;
         Ok(Self::new(Arc::new(Shared {
             tiles: TileStore::new(Arc::clone(&storage)),
             storage,
             keys,
-            published: RwLock::new(Published {
-                checkpoint,
-                note: note.into(),
-            }),
+            published: RwLock::new(head.clone()),
+            stored: RwLock::new(head),
             index: RwLock::new(index),
             describe,
             tell,
@@ -331,6 +348,11 @@ impl Reader {
             poisoned: OnceLock::new(),
         })))
     }
+}
+
+/// Whether others than the ledger signed a note: where witnesses are asked, nothing is shown before it is stored.
+fn is_cosigned(note: &[u8]) -> bool {
+    UnverifiedNote::parse(note).is_ok_and(|note| note.signatures().len() > 1)
 }
 
 /// What stands before the first checkpoint is signed.

@@ -4,7 +4,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
 use common::ledger_keys::LedgerKeys;
@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) keys: LedgerKeys,
     pub(crate) tiles: TileStore,
     pub(crate) published: RwLock<Published>,
+    /// The checkpoint on disk: `published` or an earlier one.
+    pub(crate) stored: RwLock<Published>,
     pub(crate) index: RwLock<Index>,
     pub(crate) describe: Describe,
     pub(crate) tell: Tell,
@@ -45,6 +47,17 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
+    /// Leaves under the checkpoint on disk.
+    pub(crate) fn stored_size(&self) -> u64 {
+        let stored = self.stored.read().unwrap_or_else(PoisonError::into_inner);
+        stored.checkpoint.size
+    }
+
+    /// From now on readers see `head`.
+    pub(crate) fn show(&self, head: &Published) {
+        *self.published.write().unwrap_or_else(PoisonError::into_inner) = head.clone();
+    }
+
     /// Whether the outcome of every write is known, or why not.
     pub(crate) fn sound(&self) -> Result<(), String> {
         self.poisoned.get().cloned().map_or(Ok(()), Err)

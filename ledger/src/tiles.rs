@@ -1,8 +1,9 @@
-//! Reading the tree back: nodes from stored tiles, with a bounded cache.
+//! Reading the tree back: nodes from tiles, those that wait to be stored included, with a bounded cache.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use common::{
@@ -12,6 +13,7 @@ use common::{
 };
 
 use crate::{
+    fresh::Fresh,
     frontier::tile_hashes,
     storage::{Storage, StorageError},
 };
@@ -80,6 +82,7 @@ impl Tile {
 #[derive(Debug)]
 pub struct TileStore {
     storage: Arc<dyn Storage>,
+    fresh: RwLock<Fresh>,
     /// By the full form of the name. A tile only ever grows, so a wider one serves whoever asks for less.
     cache: Mutex<HashMap<TilePath, Arc<Tile>>>,
 }
@@ -90,6 +93,7 @@ impl TileStore {
     pub fn new(storage: Arc<dyn Storage>) -> Self {
         Self {
             storage,
+            fresh: RwLock::default(),
             cache: Mutex::default(),
         }
     }
@@ -108,7 +112,14 @@ impl TileStore {
         {
             return Ok(Arc::clone(found));
         }
-        let (bytes, from) = self.bytes(path, TILE_BYTES_MAX)?;
+        let fresh = self.fresh(|fresh| fresh.widest(path));
+        let (bytes, from) = match &fresh {
+            Some(resource) => (Cow::Borrowed(&resource.bytes), resource.path),
+            None => {
+                let (bytes, from) = self.bytes(path, TILE_BYTES_MAX)?;
+                (Cow::Owned(bytes), from)
+            }
+        };
         let hashes = tile_hashes(&bytes).filter(|hashes| hashes.len() >= width);
         let mut hashes = hashes.ok_or_else(|| TileError::Length {
             path: object_path(from),
@@ -124,17 +135,42 @@ impl TileStore {
         Ok(tile)
     }
 
-    /// Drops what is cached.
-    pub fn forget(&self) {
-        self.cache().clear();
+    /// The bytes at `path` and in that width, waiting to be stored or stored.
+    pub(crate) fn exactly(&self, path: TilePath, length_max: u64) -> Result<Option<Vec<u8>>, StorageError> {
+        match self.fresh(|fresh| fresh.bytes(path)) {
+            Some(bytes) => Ok(Some(bytes)),
+            None => self.storage.read(&object_path(path), length_max),
+        }
     }
 
-    /// The bytes at `path` or of the full resource in its place, and which of the two it was.
+    /// Looks at what waits to be stored.
+    pub(crate) fn fresh<T>(&self, look: impl FnOnce(&Fresh) -> T) -> T {
+        look(&self.fresh.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes what waits to be stored: the writer alone does.
+    pub(crate) fn change_fresh(&self, change: impl FnOnce(&mut Fresh)) {
+        change(&mut self.fresh.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The stored bytes at `path`, or of the full resource or a wider partial one in its place, and which of them it
+    /// was: of what a collector showed, not every width was stored.
     pub(crate) fn bytes(&self, path: TilePath, length_max: u64) -> Result<(Vec<u8>, TilePath), TileError> {
         for candidate in [path, path.full()] {
             if let Some(bytes) = self.storage.read(&object_path(candidate), length_max)? {
                 return Ok((bytes, candidate));
             }
+        }
+        // Who serves a log lists nothing, and serves every width itself.
+        let partials = self.storage.list(&format!("{}.p", object_path(path.full())));
+        let widths = partials.unwrap_or_default().into_iter().filter_map(|found| {
+            let width = found.rsplit_once('/')?.1.parse().ok()?;
+            (width > path.width).then_some(TilePath { width, ..path })
+        });
+        if let Some(wider) = widths.min_by_key(|wider| wider.width)
+            && let Some(bytes) = self.storage.read(&object_path(wider), length_max)?
+        {
+            return Ok((bytes, wider));
         }
         Err(TileError::Missing(object_path(path)))
     }

@@ -4,8 +4,9 @@
 //! leaves; only then may anybody be told. *Integrate* writes the entry bundles and tiles that follow from
 //! the groups. *Publish* writes and shows the signed head, once all that it commits to is durable. Because leaves
 //! are fixed by durable groups alone, integrating again after any crash gives the same bytes: there are never two
-//! roots for one size. The last two steps wait for the disk in [`crate::candidate`], beside further groups if
-//! the caller likes.
+//! roots for one size. So a head may be shown before its tiles and note are on disk ([`Ledger::show`]): readers have
+//! these from memory, and opening the ledger anew brings every durable leaf under a checkpoint again. The steps that
+//! wait for the disk are in [`crate::candidate`], beside further groups if the caller likes.
 //!
 //! A write whose outcome nobody knows poisons the writer: it refuses everything from then on, and opening
 //! the ledger anew (see [`crate::recovery`]) decides by looking.
@@ -16,12 +17,14 @@ use common::{
     checkpoint::{Checkpoint, CheckpointError},
     ids::LeafIndex,
     ledger_keys::LedgerTrust,
+    merkle::leaf_hashes,
     note::SignerKey,
     tile::EntryTooLong,
 };
 
 use crate::{
     candidate::{Candidate, Draft, Stored, put},
+    fresh::Fresh,
     frontier::Frontier,
     group::{BadGroup, Entry, GroupFault, Head, encode_head, group_path},
     index::EntryFacts,
@@ -66,10 +69,8 @@ pub enum PublishError {
 pub struct Ledger {
     pub(crate) shared: Arc<Shared>,
     pub(crate) signer: SignerKey,
-    /// Edge of the tree under the published checkpoint.
-    pub(crate) edge: Frontier,
-    /// Headers of durable leaves beyond that edge, in order.
-    pub(crate) pending: Vec<Vec<u8>>,
+    /// Edge of the tree of all durable leaves.
+    pub(crate) tip: Frontier,
 }
 
 impl Ledger {
@@ -83,11 +84,12 @@ impl Ledger {
     /// `Ok` means durable: acknowledge now, not earlier.
     pub fn append_group(&mut self, entries: &[Entry<'_>]) -> Result<LeafIndex, AppendError> {
         self.shared.sound().map_err(AppendError::Fatal)?;
-        if self.pending.len().saturating_add(entries.len()) > PENDING_LEAVES_MAX {
-            return Err(AppendError::Backlog(self.pending.len()));
+        let waiting = usize::try_from(self.waiting()).unwrap_or(usize::MAX);
+        if waiting.saturating_add(entries.len()) > PENDING_LEAVES_MAX {
+            return Err(AppendError::Backlog(waiting));
         }
         self.index_has_room().map_err(AppendError::NoSpace)?;
-        let first = LeafIndex(self.next_leaf());
+        let first = LeafIndex(self.tip.size());
         let head = encode_head(first, entries)?;
         let parts: Vec<&[u8]> = std::iter::once(head.as_slice())
             .chain(entries.iter().map(|entry| entry.body))
@@ -105,9 +107,21 @@ impl Ledger {
         }
         let head =
             Head::parse(&head, first).map_err(|fault| AppendError::Fatal(self.shared.poison(&fault)))?;
-        self.sequenced(&head, entries.iter().map(|entry| entry.header))
-            .map_err(AppendError::Fatal)?;
+        let headers: Vec<&[u8]> = entries.iter().map(|entry| entry.header).collect();
+        self.sequenced(&head, &headers).map_err(AppendError::Fatal)?;
         Ok(first)
+    }
+
+    /// Shows readers a signed head of every durable leaf, before its tiles and its note are stored: readers have them
+    /// from memory. Whoever does so must store it, or a later one, soon: [`Self::draft`]. Not for whoever asks
+    /// witnesses first.
+    ///
+    /// # Errors
+    /// [`PublishError::Fatal`].
+    pub fn show(&mut self) -> Result<Published, PublishError> {
+        let head = self.head()?;
+        self.shared.show(&head);
+        Ok(head)
     }
 
     /// *Integrate* and *publish*: brings every durable leaf under a new checkpoint, or returns the one that
@@ -132,51 +146,44 @@ impl Ledger {
         Ok(self.reveal(candidate.store(cosignatures)?))
     }
 
-    /// What [`Self::integrate`] begins with: computes the tree of every durable leaf and signs its head, in memory
-    /// alone. The rest may be done elsewhere: [`Draft::integrate`], [`Candidate::store`], then [`Self::reveal`], for
-    /// one draft at a time.
+    /// What [`Self::integrate`] begins with: the signed head of every durable leaf, and what is not stored of its
+    /// tree; `None` if the checkpoint on disk covers all. The rest may be done elsewhere: [`Draft::integrate`],
+    /// [`Candidate::store`], then [`Self::reveal`], for one draft at a time.
     pub fn draft(&mut self) -> Result<Option<Draft>, PublishError> {
-        self.shared.sound().map_err(PublishError::Fatal)?;
-        if self.pending.is_empty() {
-            return Ok(None);
+        if self.waiting() == 0 {
+            return self.shared.sound().map_err(PublishError::Fatal).map(|()| None);
         }
-        let mut edge = self.edge.clone();
-        let mut completed = Vec::new();
-        for header in &self.pending {
-            edge.push(header, &mut completed).map_err(|EntryTooLong(bytes)| {
-                PublishError::Fatal(format!("a durable header has {bytes} bytes"))
-            })?;
-        }
+        let head = self.head()?;
+        let (completed, partials) = self.shared.tiles.fresh(Fresh::all);
         Ok(Some(Draft {
             shared: Arc::clone(&self.shared),
-            head: self.sign(&edge)?,
-            edge,
+            head,
             completed,
+            partials,
         }))
     }
 
-    /// Shows readers a checkpoint that is durable.
+    /// Takes note of a checkpoint that is durable, and shows it unless a later one is shown already. Returns the one
+    /// that readers see.
     pub fn reveal(&mut self, stored: Stored) -> Published {
-        let Stored { head, edge } = stored;
-        *self
-            .shared
-            .published
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = head.clone();
-        let covered = edge.size().saturating_sub(self.edge.size());
-        self.edge = edge;
-        // What was appended since the draft was made stays for the next one.
-        let covered = usize::try_from(covered).unwrap_or(usize::MAX);
-        self.pending.drain(..covered.min(self.pending.len()));
+        let Stored(head) = stored;
+        let size = head.checkpoint.size;
+        *self.shared.stored.write().unwrap_or_else(PoisonError::into_inner) = head.clone();
+        self.shared.tiles.change_fresh(|fresh| fresh.stored(size));
+        let standing = self.reader().published();
+        if standing.checkpoint.size > size {
+            return standing;
+        }
+        self.shared.show(&head);
         head
     }
 
-    /// Records a durable group in the index and queues its headers. Where the index is damaged it is built
-    /// again from the groups, this one included.
-    fn sequenced<'a>(&mut self, head: &Head, headers: impl Iterator<Item = &'a [u8]>) -> Result<(), String> {
-        let begin = self.pending.len();
-        self.pending.extend(headers.map(<[u8]>::to_vec));
-        let facts: Vec<Option<EntryFacts>> = self.pending[begin..]
+    /// Takes a durable group into the tree and the index. Where the index is damaged it is built again from the
+    /// groups, this one included.
+    fn sequenced(&mut self, head: &Head, headers: &[&[u8]]) -> Result<(), String> {
+        self.grow(headers)
+            .inspect_err(|why| drop(self.shared.poisoned.set(why.clone())))?;
+        let facts: Vec<Option<EntryFacts>> = headers
             .iter()
             .map(|header| (self.shared.describe)(header))
             .collect();
@@ -202,19 +209,41 @@ impl Ledger {
         })
     }
 
-    /// Signs, stores and shows the head of `edge`, all of whose resources are durable.
-    pub(crate) fn publish_edge(&mut self, edge: Frontier) -> Result<Published, PublishError> {
-        let head = self.sign(&edge)?;
-        let stored = put(&self.shared, edge, head)?;
+    /// Takes durable headers into the tree.
+    pub(crate) fn grow(&mut self, headers: &[&[u8]]) -> Result<(), String> {
+        let mut completed = Vec::new();
+        for (header, hash) in headers.iter().zip(leaf_hashes(headers)) {
+            self.tip
+                .push_hashed(header, hash, &mut completed)
+                .map_err(|EntryTooLong(bytes)| format!("a durable header has {bytes} bytes"))?;
+        }
+        if !completed.is_empty() {
+            self.shared.tiles.change_fresh(|fresh| fresh.complete(completed));
+        }
+        Ok(())
+    }
+
+    /// Signs, stores and shows the head of no leaves.
+    pub(crate) fn publish_genesis(&mut self) -> Result<Published, PublishError> {
+        let head = self.head()?;
+        let stored = put(&self.shared, head)?;
         Ok(self.reveal(stored))
     }
 
-    /// The signed head of `edge`.
-    fn sign(&mut self, edge: &Frontier) -> Result<Published, PublishError> {
+    /// The signed head of every durable leaf, with the edge of its tree at hand for readers. The one that is shown, if
+    /// it is that.
+    fn head(&mut self) -> Result<Published, PublishError> {
+        self.shared.sound().map_err(PublishError::Fatal)?;
+        let shown = self.reader().published();
+        if shown.checkpoint.size == self.tip.size() && !shown.note.is_empty() {
+            return Ok(shown);
+        }
+        let partials = self.tip.partials();
+        self.shared.tiles.change_fresh(|fresh| fresh.edge(partials));
         let checkpoint = Checkpoint {
             origin: self.shared.keys.origin().to_owned(),
-            size: edge.size(),
-            root: edge.root(),
+            size: self.tip.size(),
+            root: self.tip.root(),
             extensions: Vec::new(),
         };
         let note = checkpoint
@@ -226,8 +255,10 @@ impl Ledger {
         })
     }
 
-    fn next_leaf(&self) -> u64 {
-        self.edge.size() + self.pending.len() as u64
+    /// Durable leaves beyond the checkpoint on disk.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.tip.size().saturating_sub(self.shared.stored_size())
     }
 }
 

@@ -10,11 +10,12 @@ use ledger::{
     Local,
     split::{CompareError, Compared, compare},
     storage::Storage,
+    tiles::TileError,
 };
 use serde_json::json;
 use ureq::tls::RootCerts;
 
-use super::{read_file, read_keys};
+use super::{await_stored, read_file, read_keys};
 use crate::{
     Exit, Failure, World,
     args::{CompareArgs, Output},
@@ -35,7 +36,14 @@ pub(crate) fn run(args: &CompareArgs, output: Output, world: &mut World<'_>) -> 
     };
     let ledger = args.ledger.as_ref().or(Some(larger).filter(|from| is_url(from)));
     let storage = ledger.map(|at| open(at, &roots)).transpose()?;
-    let found = compare(&a, &b, &key, storage).map_err(|error| failure(error, args))?;
+    let on_disk = ledger.is_some_and(|at| !is_url(at));
+    let mut looks = 0;
+    let found = loop {
+        match compare(&a, &b, &key, storage.clone()) {
+            Err(CompareError::Tile(TileError::Missing(_))) if on_disk && await_stored(looks) => looks += 1,
+            found => break found.map_err(|error| failure(error, args))?,
+        }
+    };
     match found {
         Compared::Consistent { smaller, larger } => {
             match output {

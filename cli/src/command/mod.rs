@@ -13,11 +13,22 @@ pub(crate) mod statements;
 pub(crate) mod status;
 pub(crate) mod verify;
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, thread, time::Duration};
 
 use common::ledger_keys::{LEDGER_KEYS_BYTES_MAX, LedgerKeys, read_trust};
 
 use crate::Failure;
+
+/// How long, and how often in that time, a checkpoint that somebody saw is looked for in the directory of a collector
+/// that may be about to store it.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOKS_MAX: u32 = 50;
+
+/// Waits a little, unless it was looked for often enough.
+fn await_stored(looks: u32) -> bool {
+    thread::sleep(LOOK_EVERY);
+    looks < LOOKS_MAX
+}
 
 /// Reads what to trust: a verifier key file (one line, `name+id+base64`) or a key history; and, where one is given,
 /// the history that leads on from there.

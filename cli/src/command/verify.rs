@@ -24,6 +24,7 @@ use ledger::{
 use serde_json::json;
 
 use super::{
+    await_stored,
     cosigned::{self, Cosigned},
     read_file, read_keys,
 };
@@ -64,6 +65,7 @@ pub(crate) fn run(args: &VerifyArgs, output: Output, world: &mut World<'_>) -> R
         key: key.as_ref(),
         seen: &seen,
         progress: Some(&progress),
+        wait: Some(&await_stored),
     };
     let cosigned = cosigned(args, known.as_ref())?;
     let found = audit::run(&storage, &options);

@@ -279,9 +279,9 @@ struct Worker {
 
 impl Worker {
     fn new(targets: Targets, reader: Reader, board: Arc<Board>) -> Self {
-        let published = reader.published().checkpoint.size;
+        let stored = reader.stored_size();
         let scheduled = |(place, target): (usize, Target)| {
-            let (size, age) = board.last(place, published, wall_clock());
+            let (size, age) = board.last(place, stored, wall_clock());
             let schedule = Schedule::new(targets.policy, size, age, BootNanos(0));
             (target, schedule)
         };
@@ -309,7 +309,7 @@ impl Worker {
         let mut wait = SLEEP_MAX;
         for place in 0..self.targets.len() {
             // Asked for anew each time: a target before may have taken its time.
-            let head = self.reader.published();
+            let head = self.reader.stored();
             if let Some(due_in) = self.serve(place, &head) {
                 wait = wait.min(due_in);
             }

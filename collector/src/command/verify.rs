@@ -57,6 +57,7 @@ impl Verify {
         let on_terminal = std::io::stderr().is_terminal();
         let options = Options {
             seen: &[],
+            wait: None,
             key: key.as_ref(),
             progress: if on_terminal { Some(&show) } else { None },
         };

@@ -160,8 +160,8 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "publish_interval",
-        "2ms",
-        "begin a checkpoint this long after the one before, or later",
+        "100ms",
+        "write a checkpoint and its tiles to disk this long after the one before; agents need not wait for that",
     ),
     setting("nonce_interval", "10s", "give agents a new nonce this often"),
     setting("connections_max", "1024", "connections served at a time"),

@@ -44,6 +44,8 @@ use crate::{
 
 /// Most pieces taken from the stream at a time: one for each packet, so that a turn of the loop is shared.
 const CHUNKS: usize = 64;
+/// Most batches whose receipts are made on the spot; making one takes less than handing it to another thread.
+const PROVEN_HERE_MAX: u64 = 8;
 /// How long the agent is given to take the last words.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -68,6 +70,7 @@ pub(super) async fn serve(
         mailbox: Mailbox::default(),
         queue: Queue::new(Arc::clone(&context.shares), Arc::clone(&context.metrics)),
         proving: None,
+        follows: false,
         outbox: Outbox::default(),
     };
     let reason = task.run(send, receive, stop).await;
@@ -130,6 +133,8 @@ struct Task {
     mailbox: Mailbox,
     queue: Queue,
     proving: Option<Proving>,
+    /// Whether this agent has had a receipt on this connection: from then on it asks for the newest batches.
+    follows: bool,
     outbox: Outbox,
 }
 
@@ -171,10 +176,7 @@ impl Task {
                 }
                 proven = proven(&mut self.proving), if self.proving.is_some() => {
                     self.proving = None;
-                    if let Some((receipts, _)) = &proven {
-                        self.context.metrics.receipts.add(receipts.proven.len() as u64);
-                    }
-                    self.session.handle_receipts(proven);
+                    self.proven(proven);
                 }
                 () = sleep_until(self.context.epoch, timeout) => {
                     let at = now(self.context.epoch);
@@ -226,12 +228,18 @@ impl Task {
                     since_size,
                 } => {
                     let (reader, host) = (self.context.reader.clone(), self.session.host());
-                    self.proving = Some(tokio::task::spawn_blocking(move || {
+                    let make = move || {
                         prove::receipts(&reader, &host, from, through, since_size).unwrap_or_else(|error| {
                             tracing::error!(%host, %error, "receipts cannot be made");
                             None
                         })
-                    }));
+                    };
+                    // What was published just now is in memory; what an agent comes back for may have to be read.
+                    if self.follows && through.0.saturating_sub(from.0) < PROVEN_HERE_MAX {
+                        self.proven(make());
+                    } else {
+                        self.proving = Some(tokio::task::spawn_blocking(make));
+                    }
                 }
                 CollectorEffect::DrawNonce => {
                     if let Some(nonce) = self.draw() {
@@ -249,6 +257,14 @@ impl Task {
             }
         }
         None
+    }
+
+    fn proven(&mut self, proven: Option<(Receipts, u64)>) {
+        if let Some((receipts, _)) = &proven {
+            self.context.metrics.receipts.add(receipts.proven.len() as u64);
+            self.follows = true;
+        }
+        self.session.handle_receipts(proven);
     }
 
     fn draw(&mut self) -> Option<Nonce> {

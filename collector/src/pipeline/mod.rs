@@ -1,7 +1,7 @@
 //! The pipeline: the one thread that owns sequencer and ledger.
 //!
-//! Sequence (group commit; durable, then acknowledged), integrate and publish (tiles, checkpoint; then
-//! receipts). When to do which is the sequencer's decision; this thread carries the steps out and their
+//! Sequence (group commit; durable, then acknowledged), publish (the checkpoint of what is durable; then receipts) and
+//! integrate (tiles and checkpoint on disk; before they are shown, where witnesses are asked). When to do which is the sequencer's decision; this thread carries the steps out and their
 //! outcomes back, but for a checkpoint's waits, which have a thread of their own. Owns which connection speaks for
 //! which host. Refuses to go on after an outcome nobody knows.
 
@@ -13,7 +13,6 @@ mod retaining;
 mod stating;
 
 use std::{
-    ops::Range,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -106,8 +105,8 @@ pub struct Submission {
     pub permit: OwnedSemaphorePermit,
 }
 
-/// Told after each publication, on the pipeline's thread: be quick or hand the work on.
-pub type AfterPublish = Box<dyn FnMut(Range<u64>) + Send>;
+/// Called after each checkpoint that was stored, on the pipeline's thread: be quick or hand the work on.
+pub type AfterStore = Box<dyn FnMut() + Send>;
 
 /// How the rest of the program speaks to the thread.
 #[derive(Debug, Clone)]
@@ -166,7 +165,7 @@ pub fn start(
     metrics: Arc<Metrics>,
     evidence: EvidenceStore,
     witnesses: Option<(Witnesses, Arc<Board>)>,
-    after_publish: AfterPublish,
+    after_store: AfterStore,
 ) -> Result<Running, PipelineError> {
     let (inputs, queue) = mpsc::channel(QUEUE_MAX);
     let (outcome, ended) = oneshot::channel();
@@ -223,10 +222,12 @@ pub fn start(
         ledger,
         metrics,
         epoch,
-        after_publish,
+        after_store,
         publisher,
         cosigner,
         publication: Publication::Idle,
+        publish_interval: config.publish_interval,
+        store_at: now(epoch),
         queue,
     };
     thread::Builder::new()
@@ -246,16 +247,17 @@ pub fn start(
 }
 
 fn sequencer_config(config: &Config) -> SequencerConfig {
-    let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-    let witnessed = config.witnesses.as_ref().map(|_| config.witness_interval);
+    // Where nobody is asked, a checkpoint is shown with each group: it costs a signature.
+    let witnessed = config.witnesses.as_ref();
+    let publish = witnessed.map(|_| config.witness_interval.max(config.publish_interval));
     SequencerConfig {
         group_bytes: config.commit_bytes_max as u64,
         group_batches: config.commit_batches_max,
-        group_wait_ns: nanos(config.commit_delay),
-        publish_ns: nanos(config.publish_interval.max(witnessed.unwrap_or_default())),
+        group_wait_ns: nanos_of(config.commit_delay),
+        publish_ns: nanos_of(publish.unwrap_or_default()),
         // What connections may have under way is bounded before; this is the backstop.
         waiting_bytes_max: config.inflight_bytes_max as u64 * 2,
-        retry_ns: nanos(RETRY),
+        retry_ns: nanos_of(RETRY),
     }
 }
 
@@ -269,10 +271,13 @@ struct Pipeline {
     ledger: Ledger,
     metrics: Arc<Metrics>,
     epoch: Instant,
-    after_publish: AfterPublish,
+    after_store: AfterStore,
     publisher: Publisher,
     cosigner: Option<Cosigner>,
     publication: Publication,
+    publish_interval: Duration,
+    /// Not before this is the next checkpoint stored, where it is shown before.
+    store_at: BootNanos,
     queue: mpsc::Receiver<Input>,
 }
 
@@ -288,6 +293,7 @@ impl Pipeline {
             self.desk.say(at);
             self.steps(at)?;
             let due = self.desk.poll_timeout();
+            let due = self.store_due().map_or(due, |store| store.min(due));
             let first = runtime.block_on(self.next_input(due));
             // What queued up while a step ran goes into one group.
             let mut next = match first {
@@ -318,7 +324,7 @@ impl Pipeline {
     /// Carries out every step that is due.
     fn steps(&mut self, at: BootNanos) -> Result<(), PipelineError> {
         if let Some((done, nanos)) = self.publisher.poll() {
-            self.done(at, done, nanos);
+            self.done(at, done, nanos)?;
             self.settle()?;
         }
         if let Some(verdict) = self.cosigner.as_ref().and_then(Cosigner::poll) {
@@ -326,13 +332,18 @@ impl Pipeline {
             self.settle()?;
         }
         while let Some(step) = self.desk.sequencer.poll_step(at) {
+            let committed = matches!(step, Step::Commit(_));
             match step {
                 Step::Commit(group) => self.commit(at, group),
                 Step::Publish => self.publish(at),
             }
-            self.settle()?;
+            // Where nobody is asked, a commit's checkpoint is shown next: one word to each connection tells of both.
+            if !committed || self.cosigner.is_some() {
+                self.settle()?;
+            }
         }
-        Ok(())
+        self.settle()?;
+        self.store(at)
     }
 
     /// Tells everybody what a step brought, or that it failed.
@@ -400,5 +411,9 @@ fn step_error(error: AppendError) -> StepError {
 }
 
 fn nanos_since(begun: Instant) -> u64 {
-    u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    nanos_of(begun.elapsed())
+}
+
+fn nanos_of(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

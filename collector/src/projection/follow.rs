@@ -17,6 +17,8 @@ use super::{IndexError, Projection, StateError};
 
 /// Looked for something to take a snapshot of this often where there was nothing.
 const STEP_EVERY: Duration = Duration::from_secs(5);
+/// Added to the thread's nice value.
+const POLITE: i32 = 10;
 /// Rest after a snapshot, in times of what it took.
 const REST: u32 = 4;
 
@@ -41,6 +43,8 @@ pub fn follow(projection: Arc<Projection>) -> std::io::Result<Follower> {
     std::thread::Builder::new()
         .name("projection".into())
         .spawn(move || {
+            // Behind whatever ingest has to do. Where the system refuses, it is only less polite.
+            let _ = rustix::process::nice(POLITE);
             let mut rested = Instant::now() + STEP_EVERY;
             loop {
                 if let Err(error) = projection.catch_up() {

@@ -323,7 +323,7 @@ impl Pruner {
         Ok(found.ok_or(ReadError::NoSuchLeaf { leaf, leaves })?.leaf)
     }
 
-    /// Waits until the checkpoint covers `size` leaves.
+    /// Waits until the checkpoint on disk covers `size` leaves: what goes must not come back as wanted.
     fn await_published(
         &self,
         size: u64,
@@ -333,7 +333,7 @@ impl Pruner {
         let begun = Instant::now();
         let mut long = false;
         tell(Phase::Waiting { statement, long });
-        while self.reader.published().checkpoint.size < size {
+        while self.reader.stored_size() < size {
             if self.stopped() || self.pipeline.has_ended() {
                 return Err(RetentionError::Stopped);
             }

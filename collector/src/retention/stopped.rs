@@ -89,7 +89,7 @@ impl Stopped {
             Arc::clone(&metrics),
             evidence,
             witnesses,
-            Box::new(|_| ()),
+            Box::new(|| ()),
         )?;
         let projection = Projection::new(Arc::new(reader.clone()), Some(layout.projections()));
         let stop = Arc::new(AtomicBool::new(false));

@@ -7,7 +7,6 @@ use common::{
 
 use super::{Cause, Fault, Report, read};
 use crate::{
-    frontier::Resource,
     storage::Storage,
     tiles::{BUNDLE_BYTES_MAX, TILE_BYTES_MAX, object_path},
 };
@@ -49,18 +48,6 @@ pub(super) fn length_max(kind: Kind) -> u64 {
         Kind::Hashes(_) => TILE_BYTES_MAX,
         Kind::Entries => BUNDLE_BYTES_MAX,
     }
-}
-
-/// The bytes that the partial form of `width` has.
-pub(super) fn prefix(expected: &Resource, width: u16) -> &[u8] {
-    let end = match expected.path.kind {
-        Kind::Hashes(_) => usize::from(width) * 32,
-        Kind::Entries => entries(&expected.bytes)
-            .map_while(Result::ok)
-            .nth(usize::from(width))
-            .map_or(expected.bytes.len(), |(at, _)| at),
-    };
-    expected.bytes.get(..end).unwrap_or(&expected.bytes)
 }
 
 /// What stands at offset `at` of a resource, and the leaf it concerns.

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use common::{
     checkpoint::Checkpoint,
     ids::{Hash, LeafIndex},
+    ledger_keys::{LedgerKeys, LedgerTrust},
+    limits::NOTE_BYTES_MAX,
     merkle::leaf_hash,
     tile::{Kind, TILE_WIDTH, TilePath, entries},
 };
@@ -16,6 +18,7 @@ use super::{
     read,
 };
 use crate::{
+    fresh::prefix,
     frontier::{Frontier, Resource, tile_hashes},
     group::group_path,
     kept::kept_path,
@@ -33,7 +36,7 @@ const CHUNK_GROUPS: usize = 1024;
 pub(super) fn run(
     storage: &dyn Storage,
     inventory: Inventory,
-    head: &Head,
+    (keys, head): (Option<&LedgerKeys>, &Head),
     options: &Options<'_>,
     checks: Checks<'_>,
     after: After<'_>,
@@ -45,6 +48,8 @@ pub(super) fn run(
         resources: inventory.resources,
         head,
         seen: options.seen,
+        wait: options.wait,
+        keys,
         edge: Frontier::new(),
         block: Block::default(),
         sound_leaves: true,
@@ -103,6 +108,8 @@ struct Walk<'a> {
     resources: BTreeMap<TilePath, Vec<u16>>,
     head: &'a Head,
     seen: &'a [Seen],
+    wait: Option<&'a (dyn Fn(u32) -> bool + Sync)>,
+    keys: Option<&'a LedgerKeys>,
     edge: Frontier,
     block: Block,
     /// Whether every leaf so far was certain; only then does a wrong root accuse the signer's side.
@@ -272,19 +279,36 @@ impl Walk<'_> {
         let Some(latest) = self.seen.iter().max_by_key(|seen| seen.head.size) else {
             return;
         };
-        if latest.head.size > published {
-            let gone = if latest.head.size > held {
-                format!("the {} leaves after it are gone", latest.head.size - held)
-            } else {
-                "its leaves are there, the checkpoint was put back".to_owned()
-            };
-            let what = format!(
-                "is for {published} leaves, {} saw one for {}: an older copy; {gone}",
-                latest.at, latest.head.size
-            );
-            self.report
-                .fault(Fault::of(&checkpoint_path(), Cause::Missing, what));
+        if latest.head.size <= published {
+            return;
         }
+        let gone = if latest.head.size > held {
+            format!("the {} leaves after it are gone", latest.head.size - held)
+        } else if self.stored_meanwhile(latest.head.size) {
+            return;
+        } else {
+            "its leaves are there: it was put back, or a crash came before it was stored; the collector brings them \
+             under a checkpoint when it starts"
+                .to_owned()
+        };
+        let what = format!(
+            "is for {published} leaves, {} saw one for {}: an older copy; {gone}",
+            latest.at, latest.head.size
+        );
+        self.report
+            .fault(Fault::of(&checkpoint_path(), Cause::Missing, what));
+    }
+
+    /// Whether a writer at work stores a checkpoint of so many leaves or more, as it does soon after showing one.
+    fn stored_meanwhile(&self, size: u64) -> bool {
+        let (Some(wait), Some(keys)) = (self.wait, self.keys) else {
+            return false;
+        };
+        (0..).take_while(|looks| wait(*looks)).any(|_| {
+            let note = read(self.storage, &checkpoint_path(), NOTE_BYTES_MAX as u64);
+            let head = note.ok().and_then(|note| keys.open_checkpoint(&note).ok());
+            head.is_some_and(|head| head.size >= size)
+        })
     }
 
     fn compare_root(&mut self, head: &Checkpoint) {
@@ -330,7 +354,7 @@ impl Walk<'_> {
                     .fault(Fault::of(&object_path(path), Cause::Missing, what));
                 continue;
             }
-            compare::stored(self.storage, path, compare::prefix(expected, width), self.report);
+            compare::stored(self.storage, path, prefix(expected, width), self.report);
         }
     }
 

@@ -12,4 +12,6 @@ mod mutations;
 #[cfg(test)]
 mod pipeline;
 #[cfg(test)]
+mod shown;
+#[cfg(test)]
 mod support;

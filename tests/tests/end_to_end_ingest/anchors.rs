@@ -283,9 +283,16 @@ async fn a_collector_killed_while_it_anchors_leaves_a_file_that_reads() {
         feed(&collector, &mut host, 5, 1).await;
         collector.end(Signal::KILL);
         // What a kill in the middle of a write leaves, whether or not this one did.
-        let mut torn = fs::OpenOptions::new().append(true).open(&file).unwrap();
+        let mut torn = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&file)
+            .unwrap();
         torn.write_all(b"HLAN\0\x01\0").unwrap();
         collector.run();
+        // A record between any two torn ones, or they would be found as one.
+        let leaves = collector.metric("hostledger_ledger_leaves");
+        wait_until("what was killed is made good", || anchored(&collector, "file") >= leaves);
     }
     let before = anchored(&collector, "file");
     feed(&collector, &mut host, 5, 1).await;

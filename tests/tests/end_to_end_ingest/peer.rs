@@ -8,14 +8,19 @@ use collector::{
 };
 use common::{
     batch::{ChainHead, ClockSource, HeaderFields, HeaderFlags, UnverifiedHeader, encode_body, sign_header},
+    checkpoint::Checkpoint,
     ids::{BootId, BootNanos, Hash, HostId, KeyEpoch, Nonce, PublicKey, Sequence, WallNanos},
+    note::UnverifiedNote,
     session::{FrameDecoder, Hello, Message, PROTOCOL_VERSION, Receipts, Refusal, Welcome},
 };
 use ed25519_dalek::SigningKey;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, crypto::rustls::QuicClientConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 
-use crate::process::{Collector, PATIENCE, command};
+use crate::{
+    anchor_servers::wait_until,
+    process::{Collector, PATIENCE, command},
+};
 
 /// A host with its keys and the tip of its chain.
 pub(crate) struct Host {
@@ -290,7 +295,24 @@ pub(crate) async fn feed(collector: &Collector, host: &mut Host, count: u64, wor
                 .last()
                 .is_some_and(|proven| proven.sequence == last)
         {
+            stored(collector, size_in(&receipts.checkpoint));
             return receipts;
         }
     }
+}
+
+/// Waits until the checkpoint in the directory covers so many leaves, for whoever reads that next.
+pub(crate) fn stored(collector: &Collector, size: u64) {
+    let path = collector.layout.ledger().join("log/checkpoint");
+    wait_until("the checkpoint is stored", || {
+        std::fs::read(&path).is_ok_and(|note| size_in(&note) >= size)
+    });
+}
+
+/// The size that a checkpoint claims.
+fn size_in(note: &[u8]) -> u64 {
+    let note = UnverifiedNote::parse(note).unwrap();
+    Checkpoint::parse_body(note.danger_unverified_text())
+        .unwrap()
+        .size
 }

@@ -15,7 +15,7 @@ use common::{
     text::Text,
 };
 use ledger::{
-    AppendError, Candidate, Entry, EntryFacts, Ledger, Memory, PublishError, last_header,
+    AppendError, Candidate, Entry, EntryFacts, Ledger, Memory, PublishError, Published, last_header,
     storage::{NewObject, Storage, StorageError, Usage},
 };
 
@@ -34,6 +34,10 @@ pub(crate) struct Collector {
     pub(crate) work: VecDeque<Work>,
     pub(crate) wake_at: Option<u64>,
     pub(crate) checkpoint_first: bool,
+    /// Whether checkpoints are shown before they are stored, as where no witness is asked.
+    pub(crate) shows_first: bool,
+    /// Whether storing one is under way, where they are shown first.
+    pub(crate) storing: bool,
 }
 
 /// Reads what the ledger's index keeps.
@@ -64,6 +68,9 @@ impl Collector {
             work: VecDeque::new(),
             wake_at: None,
             checkpoint_first,
+            // The planted bug shows where a checkpoint is seen when it is stored.
+            shows_first: !checkpoint_first && seed[0].is_multiple_of(2),
+            storing: false,
         }
     }
 
@@ -139,7 +146,7 @@ impl Collector {
     }
 
     /// Carries out a step on the ledger.
-    pub(crate) fn carry_out(ledger: &mut Ledger, work: Work) -> Outcome {
+    pub(crate) fn carry_out(ledger: &mut Ledger, work: Work, shows_first: bool) -> Outcome {
         let failed = |error| {
             Outcome::Publish(Err(match error {
                 PublishError::NoSpace(_) => StepError::NoSpace,
@@ -148,6 +155,10 @@ impl Collector {
         };
         match work {
             Work::Step(Step::Commit(group)) => Outcome::Commit(commit(ledger, group)),
+            Work::Step(Step::Publish) if shows_first => match ledger.show() {
+                Ok(shown) => Outcome::Publish(Ok(shown.checkpoint.size)),
+                Err(error) => failed(error),
+            },
             Work::Step(Step::Publish) => match ledger.integrate() {
                 Ok(Some(candidate)) => Outcome::Integrated(candidate),
                 Ok(None) => Outcome::Publish(Ok(ledger.reader().published().checkpoint.size)),
@@ -157,6 +168,8 @@ impl Collector {
                 Ok(published) => Outcome::Publish(Ok(published.checkpoint.size)),
                 Err(error) => failed(error),
             },
+            Work::Store => Outcome::Stored(ledger.integrate()),
+            Work::Note(candidate) => Outcome::Noted(ledger.publish(candidate, "")),
         }
     }
 
@@ -164,6 +177,7 @@ impl Collector {
     pub(crate) fn die(&mut self, power: Option<u64>) {
         self.running = None;
         self.work.clear();
+        self.storing = false;
         self.wake_at = None;
         self.life += 1;
         match power {
@@ -179,6 +193,10 @@ pub(crate) enum Work {
     Step(Step),
     /// A signed head that is to be published.
     Reveal(Candidate),
+    /// What is shown already is to be stored: its tiles.
+    Store,
+    /// And then its note.
+    Note(Candidate),
 }
 
 /// How it ended.
@@ -186,6 +204,8 @@ pub(crate) enum Outcome {
     Integrated(Candidate),
     Commit(Result<LeafIndex, (StepError, Group)>),
     Publish(Result<u64, StepError>),
+    Stored(Result<Option<Candidate>, PublishError>),
+    Noted(Result<Published, PublishError>),
 }
 
 fn commit(ledger: &mut Ledger, group: Group) -> Result<LeafIndex, (StepError, Group)> {

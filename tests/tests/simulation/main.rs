@@ -117,6 +117,7 @@ fn every_promise_holds_under_every_seed() {
             "equivocation",
             "clock ahead",
             "clock set back",
+            "stored after it was shown",
         ] {
             assert!(
                 totals.get(what).is_some_and(|count| *count > 0),

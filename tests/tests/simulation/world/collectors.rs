@@ -1,5 +1,7 @@
 //! The simulated collector: its starts, effects, ledger steps and ends.
 
+use ledger::PublishError;
+
 use super::*;
 use crate::{collector::Work, watch::Deceived};
 
@@ -163,7 +165,7 @@ impl World {
         let Some((intake, ledger, _)) = &mut self.collector.running else {
             return Ok(());
         };
-        match Collector::carry_out(ledger, step) {
+        match Collector::carry_out(ledger, step, self.collector.shows_first) {
             Outcome::Integrated(candidate) => self.begin(Work::Reveal(candidate)),
             Outcome::Commit(result) => {
                 let what = if result.is_ok() {
@@ -184,7 +186,29 @@ impl World {
                     self.oracle.checkpoint(&ledger.reader().published().note)?;
                 }
                 intake.handle_publish(now, result);
+                let store = self.collector.shows_first && !self.collector.storing && ledger.waiting() > 0;
                 self.count(what);
+                if store {
+                    self.collector.storing = true;
+                    self.begin(Work::Store);
+                }
+            }
+            Outcome::Stored(Ok(Some(candidate))) => self.begin(Work::Note(candidate)),
+            Outcome::Stored(Ok(None)) => self.collector.storing = false,
+            Outcome::Noted(Ok(shown)) => {
+                self.collector.storing = false;
+                self.oracle.checkpoint(&shown.note)?;
+                self.count("stored after it was shown");
+            }
+            // The next publication tries again.
+            Outcome::Stored(Err(PublishError::NoSpace(_)))
+            | Outcome::Noted(Err(PublishError::NoSpace(_))) => {
+                self.collector.storing = false;
+            }
+            Outcome::Stored(Err(PublishError::Fatal(_))) | Outcome::Noted(Err(PublishError::Fatal(_))) => {
+                self.count("collector ends after ledger fault");
+                self.collector_down(None);
+                return Ok(());
             }
         }
         self.pump_collector()

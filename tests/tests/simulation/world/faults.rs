@@ -90,7 +90,7 @@ impl World {
                 Fault::KillAfter
             };
             self.collector.storage.fail_at(at, fault);
-            let _ = Collector::carry_out(ledger, step);
+            let _ = Collector::carry_out(ledger, step, self.collector.shows_first);
         }
         self.collector_down(power);
     }
