@@ -48,7 +48,9 @@ pub struct SpoolDisk {
 }
 
 impl SpoolDisk {
-    /// Reads what the last run, or a crash, left in `dir`. Changes nothing: repairs are effects.
+    /// Reads what the last run, or a crash, left in `dir`, once it is on the disk: a process that was killed
+    /// between writing a batch and syncing it leaves one that can be read and that a power cut would take.
+    /// Changes nothing: repairs are effects.
     ///
     /// # Errors
     /// [`OpenError`]; the files are left as they are.
@@ -68,10 +70,11 @@ impl SpoolDisk {
             let name = entry.map_err(at(dir))?.file_name();
             if let Some(segment) = name.to_str().and_then(SegmentId::from_file_name) {
                 let path = dir.join(&name);
-                let bytes = fs::read(&path).map_err(at(&path))?;
+                let bytes = read_durable(&path).map_err(at(&path))?;
                 scans.push(scan_segment(&keys.host, segment, &bytes));
             }
         }
+        sync_dir(dir).map_err(at(dir))?;
         let recovered = recover(config, keys, head_file.as_deref(), scans)?;
         let disk = Self {
             dir: dir.to_owned(),
@@ -186,6 +189,15 @@ pub fn read_record(dir: &Path, place: &Place) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The bytes of a file, each of which outlasts a power cut.
+fn read_durable(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    file.sync_data()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn open_private(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -194,4 +206,38 @@ fn open_private(path: &Path) -> io::Result<File> {
         .truncate(false)
         .mode(0o600)
         .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use common::{
+        ids::{BootId, BootNanos},
+        keyring::{KeyRecord, Seed},
+    };
+
+    use super::*;
+
+    fn keys() -> HeldKeys {
+        let seed = |byte| {
+            Seed::filled(|seed| {
+                *seed = [byte; 32];
+                Ok::<(), ()>(())
+            })
+            .unwrap()
+        };
+        KeyRecord::first(seed(1), seed(2), BootId::default(), BootNanos(0)).held()
+    }
+
+    /// What is read and not synced would be taken for durable. `/dev/null` can be read and never synced.
+    #[test]
+    fn a_segment_that_cannot_be_synced_is_not_recovered_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(SegmentId(0).file_name());
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        let opened = SpoolDisk::open(dir.path(), SpoolConfig::default(), &keys());
+        assert!(
+            matches!(&opened, Err(OpenError::Io { path: at, .. }) if *at == path),
+            "{opened:?}"
+        );
+    }
 }

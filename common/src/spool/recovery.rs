@@ -149,6 +149,9 @@ pub enum RecoverError {
 
 /// Rebuilds the index from the head file (`None` where it does not exist) and the scans of all segment files.
 ///
+/// The segments must have been synced before they were read (their directory before anything is sent): each whole
+/// record counts as durable, and the process before this one may have ended between a record's write and its sync.
+///
 /// `keys` are the agent's, which the last batch must be signed with and the next one continue. One record at most is ever
 /// written and not synced, so damage is a torn write only where it is the last thing of the last segment and
 /// the head file does not claim the batch; all other damage is rot and is kept.

@@ -39,6 +39,13 @@ impl Disk {
         self.segments.iter().map(|(id, file)| (*id, file.live.as_slice()))
     }
 
+    /// An agent starts: what it is about to read of its segments becomes durable.
+    pub(crate) fn sync_segments(&mut self) {
+        for file in self.segments.values_mut() {
+            file.durable.clone_from(&file.live);
+        }
+    }
+
     pub(crate) fn read(&self, segment: SegmentId, offset: u64, length: u32) -> Option<&[u8]> {
         let from = usize::try_from(offset).ok()?;
         self.segments

@@ -13,9 +13,13 @@ impl World {
         match &mut self.collector.running {
             Some((intake, ..)) if !vanishes => {
                 link.collector_open = true;
+                // Whatever the collector says at once is read behind the end of the handshake, never before.
+                let last = link.arrives.entry(Side::Agent).or_default();
+                *last = (self.now + delay).max(*last);
+                let connected = *last;
                 let host = self.agents[link.agent].host;
                 intake.handle_connected(BootNanos(self.now), ConnectionId(number), host);
-                self.after(delay, Event::Connected(number));
+                self.at(connected, Event::Connected(number));
                 self.pump_collector()
             }
             Some(_) => Ok(()),
@@ -187,4 +191,41 @@ impl World {
     }
 
     // Faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_read_from_a_connection_before_it_is_open() {
+        for seed in 0..64 {
+            let mut world = World::new(seed, Plant::None);
+            world.start_collector(0).unwrap();
+            world.calm = true;
+            world.links.insert(
+                1,
+                Link {
+                    agent: 0,
+                    agent_life: 0,
+                    id: ConnectionId(1),
+                    agent_open: true,
+                    collector_open: false,
+                    arrives: BTreeMap::new(),
+                    dead_from: BTreeMap::new(),
+                },
+            );
+            world.reach(1).unwrap();
+            world.post(1, Side::Agent, &[0; 64]);
+            let mut open = false;
+            while let Some(Reverse((_, order))) = world.queue.pop() {
+                match world.events.remove(&order) {
+                    Some(Event::Connected(_)) => open = true,
+                    Some(Event::Deliver(_, Side::Agent, _)) => assert!(open, "seed {seed}"),
+                    _ => {}
+                }
+            }
+            assert!(open);
+        }
+    }
 }
