@@ -84,6 +84,10 @@ impl KeyStore {
         let (record, other) = self.parse(&bytes)?;
         let findings = key_file_findings(&bytes, &record);
         if other == OtherSlot::NotErased {
+            // A process that was killed may have left the keys in force in the system's memory alone: they become
+            // durable before anything else of the file changes.
+            let file = open_private(&self.path, true)?;
+            file.sync_data().map_err(|cause| self.io(cause))?;
             self.write(1 - record.slot(), &[0; KEY_SLOT_STRIDE])?;
         }
         let leftover = |found: &KeyFileFinding| matches!(found, KeyFileFinding::Leftover { .. });

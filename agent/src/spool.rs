@@ -119,7 +119,9 @@ impl SpoolDisk {
             }
             SpoolEffect::Delete { segment } => {
                 self.forget(*segment);
-                fs::remove_file(self.path(*segment))
+                fs::remove_file(self.path(*segment))?;
+                // One that recovery found torn must not come back behind what is written next.
+                sync_dir(&self.dir)
             }
             SpoolEffect::SetAside { segment } => {
                 self.forget(*segment);

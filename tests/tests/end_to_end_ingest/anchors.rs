@@ -292,7 +292,9 @@ async fn a_collector_killed_while_it_anchors_leaves_a_file_that_reads() {
         collector.run();
         // A record between any two torn ones, or they would be found as one.
         let leaves = collector.metric("hostledger_ledger_leaves");
-        wait_until("what was killed is made good", || anchored(&collector, "file") >= leaves);
+        wait_until("what was killed is made good", || {
+            anchored(&collector, "file") >= leaves
+        });
     }
     let before = anchored(&collector, "file");
     feed(&collector, &mut host, 5, 1).await;

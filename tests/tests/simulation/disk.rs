@@ -39,8 +39,9 @@ impl Disk {
         self.segments.iter().map(|(id, file)| (*id, file.live.as_slice()))
     }
 
-    /// An agent starts: what it is about to read of its segments becomes durable.
+    /// An agent starts: what it is about to read of its segments becomes durable, and so do their names.
     pub(crate) fn sync_segments(&mut self) {
+        self.deleted.clear();
         for file in self.segments.values_mut() {
             file.durable.clone_from(&file.live);
         }
