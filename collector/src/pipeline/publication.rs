@@ -164,6 +164,8 @@ impl Pipeline {
     pub(super) fn finish(&mut self) -> Result<(), PipelineError> {
         // Far in the future, yet early enough that "again in a second" is later still and ends the loop.
         let end = BootNanos(u64::MAX / 2);
+        // What was shown while a checkpoint is being stored is stored right after it.
+        self.publish_interval = Duration::ZERO;
         self.steps(end)?;
         loop {
             match &self.publication {

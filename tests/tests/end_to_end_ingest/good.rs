@@ -39,6 +39,33 @@ async fn receipts_through(session: &mut Session, last: Sequence) -> (Vec<Receipt
     }
 }
 
+/// Receipts come before their checkpoint is on disk; whoever copies the directory after a stop finds it there.
+#[tokio::test]
+async fn a_stop_stores_every_checkpoint_that_a_receipt_showed() {
+    let mut collector = Collector::start_with(&["--publish-interval", "60s"]);
+    let mut host = Host::enrolled_and_stated(1, &collector);
+    let key = verifier(&collector);
+    for _ in 0..4 {
+        let (mut session, _) = Session::open(&host, &collector).await;
+        let mut shown = 0;
+        // The first is stored at once, the others are due in a minute.
+        for n in 0..3 {
+            let (header, body) = host.seal(&[vec![n; 40]]);
+            session.send(&batch(&header, body)).await;
+            let (receipts, _) = receipts_through(&mut session, header.claimed().sequence).await;
+            let last = receipts.last().unwrap();
+            shown = checkpoint::open(&last.checkpoint, &key).unwrap().size;
+        }
+        // Whoever is connected is waited for.
+        drop(session);
+        assert!(collector.end(Signal::TERM).success());
+        let note = std::fs::read(collector.layout.ledger().join("log/checkpoint")).unwrap();
+        let stored = checkpoint::open(&note, &key).unwrap().size;
+        assert!(stored >= shown, "{stored} leaves stored, {shown} shown");
+        collector.run();
+    }
+}
+
 #[tokio::test]
 async fn batches_are_stored_and_proven() {
     let mut collector = Collector::start();

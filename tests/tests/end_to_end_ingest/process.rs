@@ -123,12 +123,19 @@ impl Collector {
             .map(OsStr::new)
             .chain([program().as_os_str()])
             .collect();
+        let name = "--publish-interval";
+        let interval = if self.settings.iter().any(|word| word == name) {
+            Vec::new()
+        } else {
+            vec![name, "50ms"]
+        };
         let mut child = Command::new(words[0])
             .args(&words[1..])
             .args(["run", "--dir"])
             .arg(self.layout.root())
             .args(["--ingest-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
-            .args(["--publish-interval", "50ms", "--log", "warn"])
+            .args(["--log", "warn"])
+            .args(interval)
             .args(&self.settings)
             .stdout(Stdio::piped())
             .spawn()
