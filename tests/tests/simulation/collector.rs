@@ -168,6 +168,10 @@ impl Collector {
                 Ok(published) => Outcome::Publish(Ok(published.checkpoint.size)),
                 Err(error) => failed(error),
             },
+            // As the pipeline does: it stores what is shown, which the sequencer knows of, and nothing newer.
+            Work::Store if ledger.reader().leaves() > ledger.reader().published().checkpoint.size => {
+                Outcome::Stored(Ok(None))
+            }
             Work::Store => Outcome::Stored(ledger.integrate()),
             Work::Note(candidate) => Outcome::Noted(ledger.publish(candidate, "")),
         }
