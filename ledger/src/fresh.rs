@@ -16,22 +16,18 @@ use crate::frontier::Resource;
 pub(crate) struct Fresh(BTreeMap<TilePath, Arc<Resource>>);
 
 impl Fresh {
-    /// Takes resources that are full now.
-    pub(crate) fn complete(&mut self, resources: Vec<Resource>) {
-        self.take(resources);
+    /// Takes resources, those that are full now above all, each in the place of its narrower form.
+    pub(crate) fn take(&mut self, resources: Vec<Resource>) {
+        let named = resources
+            .into_iter()
+            .map(|resource| (resource.path.full(), Arc::new(resource)));
+        self.0.extend(named);
     }
 
     /// Takes the partial resources of the tree as it is now, in the place of those before.
     pub(crate) fn edge(&mut self, partials: Vec<Resource>) {
         self.0.retain(|_, resource| resource.path.is_full());
         self.take(partials);
-    }
-
-    fn take(&mut self, resources: Vec<Resource>) {
-        let named = resources
-            .into_iter()
-            .map(|resource| (resource.path.full(), Arc::new(resource)));
-        self.0.extend(named);
     }
 
     /// Lets go of what a checkpoint of `size` leaves on disk covers in full.
@@ -96,7 +92,7 @@ mod tests {
             let mut full = Vec::new();
             tree.push(&leaf.to_be_bytes(), &mut full).unwrap();
             was.extend(full.iter().cloned());
-            fresh.complete(full);
+            fresh.take(full);
             fresh.edge(tree.partials());
             was.extend(tree.partials());
         }

@@ -218,7 +218,7 @@ impl Ledger {
                 .map_err(|EntryTooLong(bytes)| format!("a durable header has {bytes} bytes"))?;
         }
         if !completed.is_empty() {
-            self.shared.tiles.change_fresh(|fresh| fresh.complete(completed));
+            self.shared.tiles.change_fresh(|fresh| fresh.take(completed));
         }
         Ok(())
     }
