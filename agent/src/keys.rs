@@ -75,7 +75,8 @@ impl KeyStore {
     }
 
     /// Reads the keys in force, and finishes a replacement that a crash cut short: keys of an epoch that is
-    /// over are overwritten before anything is signed. So is whatever else is found beside the keys in force.
+    /// over are overwritten before anything is signed. So is whatever else is found beside the keys in force. Where
+    /// nothing is found, zeros are written over zeros: after a sync that failed they may be in memory alone.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -84,12 +85,12 @@ impl KeyStore {
         let (record, other) = self.parse(&bytes)?;
         let findings = key_file_findings(&bytes, &record);
         if other == OtherSlot::NotErased {
-            // A process that was killed may have left the keys in force in the system's memory alone: they become
-            // durable before anything else of the file changes.
-            let file = open_private(&self.path, true)?;
-            file.sync_data().map_err(|cause| self.io(cause))?;
-            self.write(1 - record.slot(), &[0; KEY_SLOT_STRIDE])?;
+            // A process that was killed, or whose sync failed, may have left the keys in force in the system's memory
+            // alone: they become durable before anything else of the file changes. Written, not merely synced, for the
+            // system may take for written what it failed to write.
+            self.write(record.slot(), &record.encode())?;
         }
+        self.write(1 - record.slot(), &[0; KEY_SLOT_STRIDE])?;
         let leftover = |found: &KeyFileFinding| matches!(found, KeyFileFinding::Leftover { .. });
         if !findings.iter().all(leftover) {
             // Zeros behind the keys and the file's length; the keys themselves are written as they stand.

@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom},
+    ops::Range,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -48,9 +49,9 @@ pub struct SpoolDisk {
 }
 
 impl SpoolDisk {
-    /// Reads what the last run, or a crash, left in `dir`, once it is on the disk: a process that was killed
-    /// between writing a batch and syncing it leaves one that can be read and that a power cut would take.
-    /// Changes nothing: repairs are effects.
+    /// Reads what the last run, or a crash, left in `dir`, and puts it on the disk: a process that was killed
+    /// between writing a batch and syncing it, or whose sync failed, leaves one that can be read and that a power
+    /// cut would take. Changes no byte: repairs are effects.
     ///
     /// # Errors
     /// [`OpenError`]; the files are left as they are.
@@ -65,17 +66,26 @@ impl SpoolDisk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             read => Some(read.map_err(at(&head_path))?),
         };
-        let mut scans = Vec::new();
+        let mut segments = Vec::new();
         for entry in fs::read_dir(dir).map_err(at(dir))? {
             let name = entry.map_err(at(dir))?.file_name();
-            if let Some(segment) = name.to_str().and_then(SegmentId::from_file_name) {
-                let path = dir.join(&name);
-                let bytes = read_durable(&path).map_err(at(&path))?;
-                scans.push(scan_segment(&keys.host, segment, &bytes));
-            }
+            segments.extend(name.to_str().and_then(SegmentId::from_file_name));
+        }
+        segments.sort_unstable();
+        let mut scans = Vec::new();
+        let mut last = None;
+        for segment in segments {
+            let path = dir.join(segment.file_name());
+            let bytes = read_synced(&path).map_err(at(&path))?;
+            let scan = scan_segment(&keys.host, segment, &bytes);
+            last = Some((path, scan.last_written(), bytes));
+            scans.push(scan);
         }
         sync_dir(dir).map_err(at(dir))?;
         let recovered = recover(config, keys, head_file.as_deref(), scans)?;
+        if let Some((path, stretch, bytes)) = last {
+            write_again(&path, &stretch, &bytes).map_err(at(&path))?;
+        }
         let disk = Self {
             dir: dir.to_owned(),
             segment: None,
@@ -129,7 +139,6 @@ impl SpoolDisk {
                 fs::rename(&path, path.with_extension("rot"))?;
                 sync_dir(&self.dir)
             }
-            SpoolEffect::SyncHead => self.head_file()?.sync_data(),
             SpoolEffect::WriteHead { offset, bytes, sync } => {
                 let file = self.head_file()?;
                 file.write_all_at(bytes, *offset)?;
@@ -191,13 +200,23 @@ pub fn read_record(dir: &Path, place: &Place) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The bytes of a file, each of which outlasts a power cut.
-fn read_durable(path: &Path) -> io::Result<Vec<u8>> {
+/// The bytes of a file once it is synced.
+fn read_synced(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     file.sync_data()?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Writes a stretch of a file anew, with the bytes that were read from it, and waits for the disk: where the process
+/// before ended by a failed sync, the system may take them for written although they are not, and sync nothing.
+fn write_again(path: &Path, stretch: &Range<u64>, bytes: &[u8]) -> io::Result<()> {
+    let at = |offset| usize::try_from(offset).map_err(io::Error::other);
+    let bytes = bytes.get(at(stretch.start)?..at(stretch.end)?);
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.write_all_at(bytes.unwrap_or_default(), stretch.start)?;
+    file.sync_data()
 }
 
 fn open_private(path: &Path) -> io::Result<File> {
@@ -212,9 +231,12 @@ fn open_private(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use common::{
         ids::{BootId, BootNanos},
         keyring::{KeyRecord, Seed},
+        spool::encode_segment_header,
     };
 
     use super::*;
@@ -241,5 +263,29 @@ mod tests {
             matches!(&opened, Err(OpenError::Io { path: at, .. }) if *at == path),
             "{opened:?}"
         );
+    }
+
+    /// After a failed sync Linux may call pages clean that it did not write: only what is written again is surely
+    /// synced. That can be seen by the time of the last change.
+    #[test]
+    fn a_start_writes_the_last_record_and_no_other_segment_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = keys();
+        for segment in [SegmentId(0), SegmentId(3)] {
+            let path = dir.path().join(segment.file_name());
+            fs::write(&path, encode_segment_header(&keys.host, segment)).unwrap();
+            let file = OpenOptions::new().write(true).open(&path).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        }
+        SpoolDisk::open(dir.path(), SpoolConfig::default(), &keys).unwrap();
+        let written = [SegmentId(0), SegmentId(3)].map(|segment| {
+            let path = dir.path().join(segment.file_name());
+            assert_eq!(
+                fs::read(&path).unwrap(),
+                encode_segment_header(&keys.host, segment)
+            );
+            fs::metadata(&path).unwrap().modified().unwrap() != SystemTime::UNIX_EPOCH
+        });
+        assert_eq!(written, [false, true]);
     }
 }

@@ -79,6 +79,21 @@ fn a_start_finishes_the_erasure_that_a_kill_cut_short() {
     assert!(!has_old());
 }
 
+/// The sync of the zeros failed: what is read is zeros, and the disk may hold the old key until they are written again.
+#[test]
+fn a_start_writes_zeros_over_zeros() {
+    let (_dir, store) = store();
+    let before = std::fs::read(&store.path).unwrap();
+    let file = open_private(&store.path, true).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    store.open().unwrap();
+    assert_ne!(
+        file.metadata().unwrap().modified().unwrap(),
+        std::time::SystemTime::UNIX_EPOCH
+    );
+    assert_eq!(std::fs::read(&store.path).unwrap(), before);
+}
+
 /// Killed within the first step: the new pair is torn, and nothing announced it.
 #[test]
 fn a_torn_first_step_changes_nothing() {

@@ -67,8 +67,6 @@ pub enum SpoolEffect {
         /// Which segment.
         segment: SegmentId,
     },
-    /// `fdatasync` the head file: what was read from it at recovery must outlast what follows.
-    SyncHead,
     /// Write these bytes at the offset of the head file, creating it (and syncing the directory) with
     /// [`HEAD_FILE_BYTES`] zeros where it does not exist.
     WriteHead {
@@ -141,7 +139,6 @@ impl SpoolEffect {
             Self::Truncate { .. } => "truncate",
             Self::Delete { .. } => "delete",
             Self::SetAside { .. } => "set-aside",
-            Self::SyncHead => "head sync",
             Self::WriteHead { .. } => "head write",
         }
     }

@@ -89,8 +89,8 @@ pub(super) struct Start {
     pub(super) head: ChainHead,
     pub(super) oldest: Sequence,
     pub(super) mark: Option<LedgerMark>,
-    /// The slot in force with its generation; `None` where there is none.
-    pub(super) slot: Option<(usize, u64)>,
+    /// The slot in force and what it holds; `None` where there is none.
+    pub(super) slot: Option<(usize, HeadRecord)>,
     pub(super) segments: VecDeque<Segment>,
     pub(super) entries: BTreeMap<Sequence, Entry>,
     pub(super) repairs: VecDeque<SpoolEffect>,
@@ -99,8 +99,16 @@ pub(super) struct Start {
 impl Spool {
     pub(super) fn start(config: SpoolConfig, start: Start) -> Self {
         let mut queue = VecDeque::new();
-        if start.slot.is_some() {
-            queue.push_back(Planned::Effect(SpoolEffect::SyncHead));
+        let generation = start.slot.as_ref().map_or(0, |(_, held)| held.generation);
+        let safe_slot = start.slot.as_ref().map(|(slot, _)| *slot);
+        if let Some((slot, held)) = start.slot {
+            // What was read must outlast what follows. The same bytes are written again: those of a write whose sync
+            // failed are nowhere but in memory, and another sync would leave them there.
+            queue.push_back(Planned::Effect(SpoolEffect::WriteHead {
+                offset: (slot * HEAD_SLOT_STRIDE) as u64,
+                bytes: held.encode(),
+                sync: true,
+            }));
         }
         queue.extend(start.repairs.into_iter().map(Planned::Effect));
         let mut spool = Self {
@@ -108,8 +116,8 @@ impl Spool {
             head: start.head,
             oldest: start.oldest,
             mark: start.mark,
-            generation: start.slot.map_or(0, |(_, generation)| generation),
-            safe_slot: start.slot.map(|(slot, _)| slot),
+            generation,
+            safe_slot,
             segments: start.segments,
             entries: start.entries,
             queue,

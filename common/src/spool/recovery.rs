@@ -149,8 +149,10 @@ pub enum RecoverError {
 
 /// Rebuilds the index from the head file (`None` where it does not exist) and the scans of all segment files.
 ///
-/// The segments must have been synced before they were read (their directory before anything is sent): each whole
-/// record counts as durable, and the process before this one may have ended between a record's write and its sync.
+/// Each whole record counts as durable, though the process before this one may have ended between a record's write and
+/// its sync, or by a sync that failed: the segments must be synced before they are read (their directory before
+/// anything is sent), and of the last one [`SegmentScan::last_written`] must be written again, and synced, before the
+/// spool is used.
 ///
 /// `keys` are the agent's, which the last batch must be signed with and the next one continue. One record at most is ever
 /// written and not synced, so damage is a torn write only where it is the last thing of the last segment and
@@ -164,11 +166,10 @@ pub fn recover(
     let host = keys.host;
     scans.sort_by_key(|scan| scan.segment);
     let mut findings = Vec::new();
-    let in_force = read_held_head(host, head_file, &scans, &mut findings)?;
-    let slot = in_force.as_ref().map(|(slot, held)| (*slot, held.generation));
-    let held = in_force.map(|(_, held)| held);
+    let slot = read_held_head(host, head_file, &scans, &mut findings)?;
+    let held = slot.as_ref().map(|(_, held)| held);
     let told = head_of_records(keys, &scans)?;
-    let head = match (&held, told) {
+    let head = match (held, told) {
         (Some(held), Some(told)) if told.next_sequence == held.head.next_sequence => {
             if told.hash != held.head.hash {
                 return Err(RecoverError::HeadsDiffer(told.next_sequence));
@@ -181,21 +182,22 @@ pub fn recover(
         (None, None) => ChainHead::genesis(host),
     };
     keys.fits(&head.keys)?;
-    let oldest = held.as_ref().map_or_else(
+    let oldest = held.map_or_else(
         || scans.first().map_or(Sequence(0), |scan| Sequence(scan.segment.0)),
         |held| held.oldest,
     );
     let mut start = Start {
         head,
         oldest,
-        mark: held.as_ref().and_then(|held| held.mark),
-        slot,
+        mark: held.and_then(|held| held.mark),
+        slot: None,
         segments: VecDeque::new(),
         entries: BTreeMap::new(),
         repairs: VecDeque::new(),
     };
     let claimed = held.map(|held| held.head.next_sequence);
     take_segments(scans, claimed, &mut start, &mut findings);
+    start.slot = slot;
     find_missing(&start, &mut findings);
     Ok(Recovered {
         spool: Spool::start(config, start),

@@ -1,7 +1,7 @@
 //! Segment files: header, records, and the scan that names what is wrong with them.
 
 use alloc::{format, string::String, vec::Vec};
-use core::fmt;
+use core::{fmt, ops::Range};
 
 use crate::{
     batch::{BadHeader, UnverifiedHeader},
@@ -184,6 +184,19 @@ pub struct SegmentScan {
     pub damage: Vec<Damage>,
     /// The last whole record's header, parsed.
     pub last: Option<UnverifiedHeader>,
+}
+
+impl SegmentScan {
+    /// What of the last segment of a spool may be in memory alone: its last whole record, or its header where it has
+    /// none, as a stretch of the file. Everything before was synced, with success, before this was written.
+    ///
+    /// Syncing it is not enough. A system may take pages for written that it failed to write, so that after a failed
+    /// sync the next one, by another process, says that all is well and writes nothing. Written again with the same
+    /// bytes they are dirty again, and the sync that follows tells the truth.
+    #[must_use]
+    pub fn last_written(&self) -> Range<u64> {
+        self.records.last().map_or(0, |record| record.offset)..self.valid_end
+    }
 }
 
 /// Where a whole record lies and which batch it holds.

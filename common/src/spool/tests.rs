@@ -47,7 +47,7 @@ impl Files {
                 let at = usize::try_from(*offset).unwrap();
                 file[at..at + bytes.len()].copy_from_slice(bytes);
             }
-            SpoolEffect::Sync { .. } | SpoolEffect::SyncHead => {}
+            SpoolEffect::Sync { .. } => {}
         }
     }
 
@@ -96,6 +96,27 @@ fn golden_segment_and_head() {
         hex(&head[..320]),
         hex(&head[HEAD_SLOT_STRIDE..HEAD_SLOT_STRIDE + 320]),
     ));
+}
+
+/// Synced alone it would stay in memory, where a sync before had failed; and the other slot may be the only one that the
+/// disk has.
+#[test]
+fn a_start_writes_the_head_in_force_again_before_the_other_slot() {
+    let (files, _) = filled(3);
+    let image = files.head.clone().unwrap();
+    let (in_force, _) = read_head_file(&image).0.unwrap();
+    let mut spool = files.recover().unwrap().spool;
+    for (nth, slot) in [in_force, 1 - in_force].into_iter().enumerate() {
+        let at = slot * HEAD_SLOT_STRIDE;
+        match spool.poll_effect(BootNanos(0)) {
+            Some(SpoolEffect::WriteHead { offset, bytes, sync }) => {
+                assert_eq!((offset, sync), (at as u64, true));
+                assert_eq!(bytes == image[at..at + bytes.len()], nth == 0);
+            }
+            other => panic!("{other:?}"),
+        }
+        spool.handle_done();
+    }
 }
 
 /// A slot of format 2 ends before the ledger's mark, one of format 1 has no announced key either.

@@ -89,11 +89,14 @@ impl Agent {
     /// The agent starts, as the real one does: recover the spool, then join the machines behind it.
     pub(crate) fn start(&mut self, now: u64, rng: &mut Rng, ledger_key: &VerifierKey) -> Result<(), String> {
         self.disk.sync_segments();
-        let scans = self
+        let scans: Vec<_> = self
             .disk
             .segments()
             .map(|(id, bytes)| scan_segment(&self.host, id, bytes))
             .collect();
+        if let Some(last) = scans.last() {
+            self.disk.write_again(last.last_written());
+        }
         let config = SpoolConfig {
             segment_bytes_max: 6_000,
             spool_bytes_max: 4 * 1024 * 1024,
@@ -268,14 +271,14 @@ mod tests {
     use common::note::SignerKey;
 
     /// Seals a batch, of which the disk is asked to write the record and not yet to sync it.
-    fn write_unsynced(agent: &mut Agent, now: u64, rng: &mut Rng) {
+    fn write_unsynced(agent: &mut Agent, now: u64, rng: &mut Rng) -> SpoolEffect {
         agent.produce(now);
         let (clock, local) = (agent.clock(now), agent.local(now));
         let shipper = agent.shipper.as_mut().unwrap();
         loop {
             shipper.seal(clock, &[]).unwrap();
             match shipper.poll_effect(local).unwrap() {
-                ShipperEffect::Disk(SpoolEffect::Sync { .. }) => return,
+                ShipperEffect::Disk(sync @ SpoolEffect::Sync { .. }) => return sync,
                 ShipperEffect::Disk(effect) => {
                     agent.disk.execute(&effect, rng).unwrap();
                     shipper.handle_disk(local, Ok(()));
@@ -285,14 +288,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_batch_found_after_a_kill_outlasts_the_power_cut_that_follows() {
+    /// An agent that ended before its first batch was synced, or by that sync, is started, and the power fails.
+    fn outlasts_a_power_cut(fails: bool) {
         let ledger = SignerKey::from_seed("sim.example/ledger", &[1; 32]).unwrap();
         for seed in 0..64 {
             let mut rng = Rng::new(seed);
             let mut agent = Agent::new(&mut rng);
             agent.start(0, &mut rng, ledger.verifier()).unwrap();
-            write_unsynced(&mut agent, 1_000_000_000, &mut rng);
+            let sync = write_unsynced(&mut agent, 1_000_000_000, &mut rng);
+            if fails {
+                agent.disk.fail(&sync, &mut rng);
+            }
             agent.die(false, &mut rng);
             agent.start(2_000_000_000, &mut rng, ledger.verifier()).unwrap();
             let taken = agent.shipper.as_ref().unwrap().spool().head().next_sequence;
@@ -303,5 +309,17 @@ mod tests {
             let left = agent.shipper.as_ref().unwrap().spool().head().next_sequence;
             assert_eq!(left, taken, "seed {seed}: what may have been sent is gone");
         }
+    }
+
+    #[test]
+    fn a_batch_found_after_a_kill_outlasts_the_power_cut_that_follows() {
+        outlasts_a_power_cut(false);
+    }
+
+    /// An agent ended by a failed sync, the next one synced again, and Linux, which had marked the pages clean, wrote
+    /// nothing and reported success: the batch was sent, and a power cut took it.
+    #[test]
+    fn a_batch_whose_sync_failed_outlasts_the_power_cut_after_the_next_start() {
+        outlasts_a_power_cut(true);
     }
 }

@@ -1,6 +1,9 @@
 //! An agent's disk: what a running process sees and what a power cut leaves, apart.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use common::spool::{DiskFault, HEAD_FILE_BYTES, SegmentId, SpoolEffect};
 
@@ -13,6 +16,74 @@ const SECTOR: usize = 512;
 struct File {
     live: Vec<u8>,
     durable: Vec<u8>,
+    /// Sectors that were written since, and that the system knows it has yet to write. One may be on the disk in another
+    /// form and not be in here: its write failed, and the system takes it for done.
+    dirty: BTreeSet<usize>,
+}
+
+impl File {
+    fn durable(bytes: Vec<u8>) -> Self {
+        Self {
+            live: bytes.clone(),
+            durable: bytes,
+            dirty: BTreeSet::new(),
+        }
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        let from = usize::try_from(offset).unwrap();
+        let end = from + bytes.len();
+        if self.live.len() < end {
+            self.live.resize(end, 0);
+        }
+        self.live[from..end].copy_from_slice(bytes);
+        self.dirty.extend(from / SECTOR..end.div_ceil(SECTOR));
+    }
+
+    fn truncate(&mut self, length: usize) {
+        self.live.truncate(length);
+        self.durable.truncate(length);
+        self.dirty.retain(|sector| sector * SECTOR < length);
+    }
+
+    fn sync(&mut self) {
+        let length = self.live.len();
+        for sector in std::mem::take(&mut self.dirty) {
+            self.keep(sector, length);
+        }
+    }
+
+    /// The disk refuses to write: some sectors got there, and the system calls all of them written.
+    fn fail_sync(&mut self, rng: &mut Rng) {
+        let length = self.live.len();
+        for sector in std::mem::take(&mut self.dirty) {
+            if rng.chance(30) {
+                self.keep(sector, length);
+            }
+        }
+    }
+
+    /// Each sector that was not written yet survives or not, the last one perhaps in part.
+    fn power_cut(&mut self, rng: &mut Rng) {
+        let length = self.durable.len();
+        let length = length + rng.index(self.live.len().saturating_sub(length) + 1);
+        for sector in std::mem::take(&mut self.dirty) {
+            if rng.chance(50) {
+                self.keep(sector, length);
+            }
+        }
+        self.live.clone_from(&self.durable);
+    }
+
+    /// Puts a sector on the disk, as far as the file is long there.
+    fn keep(&mut self, sector: usize, length: usize) {
+        let from = sector * SECTOR;
+        let end = (from + SECTOR).min(length);
+        if from < end {
+            self.durable.resize(self.durable.len().max(end), 0);
+            self.durable[from..end].copy_from_slice(&self.live[from..end]);
+        }
+    }
 }
 
 /// Segments, head file and remembered checkpoint of one agent.
@@ -39,11 +110,23 @@ impl Disk {
         self.segments.iter().map(|(id, file)| (*id, file.live.as_slice()))
     }
 
-    /// An agent starts: what it is about to read of its segments becomes durable, and so do their names.
+    /// An agent starts: what it is about to read of its segments is synced, and so are their names.
     pub(crate) fn sync_segments(&mut self) {
         self.deleted.clear();
         for file in self.segments.values_mut() {
-            file.durable.clone_from(&file.live);
+            file.sync();
+        }
+    }
+
+    /// Writes a stretch of the last segment as it was read, and syncs it.
+    pub(crate) fn write_again(&mut self, stretch: Range<u64>) {
+        if let Some(mut last) = self.segments.last_entry() {
+            let file = last.get_mut();
+            let bytes = file.live
+                [usize::try_from(stretch.start).unwrap()..usize::try_from(stretch.end).unwrap()]
+                .to_vec();
+            file.write(stretch.start, &bytes);
+            file.sync();
         }
     }
 
@@ -80,11 +163,7 @@ impl Disk {
     fn apply(&mut self, effect: &SpoolEffect) {
         match effect {
             SpoolEffect::Create { segment, bytes } => {
-                let file = File {
-                    live: bytes.clone(),
-                    durable: bytes.clone(),
-                };
-                self.segments.insert(*segment, file);
+                self.segments.insert(*segment, File::durable(bytes.clone()));
             }
             SpoolEffect::Write {
                 segment,
@@ -92,18 +171,18 @@ impl Disk {
                 bytes,
             } => {
                 if let Some(file) = self.segments.get_mut(segment) {
-                    put(&mut file.live, *offset, bytes);
+                    file.write(*offset, bytes);
                 }
             }
             SpoolEffect::Sync { segment } => {
                 if let Some(file) = self.segments.get_mut(segment) {
-                    file.durable.clone_from(&file.live);
+                    file.sync();
                 }
             }
             SpoolEffect::Truncate { segment, length } => {
                 if let Some(file) = self.segments.get_mut(segment) {
-                    file.live.truncate(usize::try_from(*length).unwrap());
-                    file.durable.clone_from(&file.live);
+                    file.truncate(usize::try_from(*length).unwrap());
+                    file.sync();
                 }
             }
             SpoolEffect::Delete { segment } | SpoolEffect::SetAside { segment } => {
@@ -111,19 +190,13 @@ impl Disk {
                     self.deleted.insert(*segment, file);
                 }
             }
-            SpoolEffect::SyncHead => {
-                if let Some(file) = &mut self.head {
-                    file.durable.clone_from(&file.live);
-                }
-            }
             SpoolEffect::WriteHead { offset, bytes, sync } => {
-                let file = self.head.get_or_insert_with(|| File {
-                    live: vec![0; HEAD_FILE_BYTES],
-                    durable: vec![0; HEAD_FILE_BYTES],
-                });
-                put(&mut file.live, *offset, bytes);
+                let file = self
+                    .head
+                    .get_or_insert_with(|| File::durable(vec![0; HEAD_FILE_BYTES]));
+                file.write(*offset, bytes);
                 if *sync {
-                    file.durable.clone_from(&file.live);
+                    file.sync();
                 }
             }
         }
@@ -133,11 +206,8 @@ impl Disk {
     pub(crate) fn apply_part(&mut self, effect: &SpoolEffect, rng: &mut Rng) {
         match effect {
             SpoolEffect::Create { segment, bytes } => {
-                let part = bytes[..rng.index(bytes.len() + 1)].to_vec();
-                let file = File {
-                    live: part,
-                    durable: Vec::new(),
-                };
+                let mut file = File::default();
+                file.write(0, &bytes[..rng.index(bytes.len() + 1)]);
                 if rng.chance(70) {
                     self.segments.insert(*segment, file);
                 }
@@ -148,16 +218,32 @@ impl Disk {
                 bytes,
             } => {
                 if let Some(file) = self.segments.get_mut(segment) {
-                    put(&mut file.live, *offset, &bytes[..rng.index(bytes.len() + 1)]);
+                    file.write(*offset, &bytes[..rng.index(bytes.len() + 1)]);
                 }
             }
             SpoolEffect::WriteHead { offset, bytes, .. } => {
                 if let Some(file) = &mut self.head {
-                    put(&mut file.live, *offset, &bytes[..rng.index(bytes.len() + 1)]);
+                    file.write(*offset, &bytes[..rng.index(bytes.len() + 1)]);
                 }
             }
             _ if rng.chance(50) => self.apply(effect),
             _ => {}
+        }
+    }
+
+    /// The effect fails: it is done in part, and of the file the system takes for written what it could not write.
+    pub(crate) fn fail(&mut self, effect: &SpoolEffect, rng: &mut Rng) {
+        self.apply_part(effect, rng);
+        let file = match effect {
+            SpoolEffect::Create { segment, .. }
+            | SpoolEffect::Write { segment, .. }
+            | SpoolEffect::Sync { segment }
+            | SpoolEffect::Truncate { segment, .. } => self.segments.get_mut(segment),
+            SpoolEffect::WriteHead { .. } => self.head.as_mut(),
+            SpoolEffect::Delete { .. } | SpoolEffect::SetAside { .. } => None,
+        };
+        if let Some(file) = file {
+            file.fail_sync(rng);
         }
     }
 
@@ -169,33 +255,7 @@ impl Disk {
             }
         }
         for file in self.segments.values_mut().chain(self.head.as_mut()) {
-            tear(file, rng);
+            file.power_cut(rng);
         }
     }
-}
-
-fn put(file: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
-    let from = usize::try_from(offset).unwrap();
-    if file.len() < from + bytes.len() {
-        file.resize(from + bytes.len(), 0);
-    }
-    file[from..from + bytes.len()].copy_from_slice(bytes);
-}
-
-fn tear(file: &mut File, rng: &mut Rng) {
-    if file.live == file.durable {
-        return;
-    }
-    let longest = file.live.len().max(file.durable.len());
-    let shortest = file.live.len().min(file.durable.len());
-    let mut left = file.durable.clone();
-    left.resize(shortest + rng.index(longest - shortest + 1), 0);
-    for at in (0..left.len()).step_by(SECTOR) {
-        let end = (at + SECTOR).min(left.len());
-        if rng.chance(50) && end <= file.live.len() {
-            left[at..end].copy_from_slice(&file.live[at..end]);
-        }
-    }
-    file.live.clone_from(&left);
-    file.durable = left;
 }

@@ -199,7 +199,7 @@ impl World {
         let skipped = self.plant == Plant::SendBeforeSync && matches!(effect, SpoolEffect::Sync { .. });
         let broken = !self.calm && self.rng.next().is_multiple_of(3000);
         let result = if broken {
-            agent.disk.apply_part(&effect, &mut self.rng);
+            agent.disk.fail(&effect, &mut self.rng);
             Err(DiskFault::Failed("injected I/O error".into()))
         } else if skipped {
             Ok(())
