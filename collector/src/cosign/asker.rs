@@ -97,6 +97,10 @@ struct Asking {
 impl Asking {
     fn ask(&mut self, head: &Published) -> Result<(String, u64), WitnessFault> {
         let unreachable = |error: &dyn std::fmt::Display| WitnessFault::Unreachable(https::in_words(error));
+        let unanswered = |error: ureq::Error| match error {
+            ureq::Error::Timeout(_) => WitnessFault::Late(error.to_string()),
+            _ => unreachable(&error),
+        };
         let note = String::from_utf8_lossy(&head.note).into_owned();
         let size = head.checkpoint.size;
         let mut exchange = Exchange::new(&self.key, &note, size, self.recorded);
@@ -114,13 +118,13 @@ impl Asking {
                 .post(&self.url)
                 .content_type("application/octet-stream")
                 .send(&request.encode()[..])
-                .map_err(|error| unreachable(&error))?;
+                .map_err(unanswered)?;
             let body = answer
                 .body_mut()
                 .with_config()
                 .limit(NOTE_BYTES_MAX as u64)
                 .read_to_vec()
-                .map_err(|error| unreachable(&error))?;
+                .map_err(unanswered)?;
             match exchange.handle(answer.status().as_u16(), &body)? {
                 Next::Ask => self.recorded = exchange.old(),
                 Next::Cosigned { line, posix_seconds } => {

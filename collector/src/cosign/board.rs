@@ -54,7 +54,23 @@ pub struct Board {
 struct Known {
     file: WitnessesFile,
     /// Of which kind each witness's last fault was: another kind is news, other numbers in it are not.
-    kinds: Vec<Option<Discriminant<WitnessFault>>>,
+    kinds: Vec<Option<Kind>>,
+}
+
+/// What two faults have in common that need not both be told. Words that a witness chose make no difference: it could
+/// have the file written and the log filled with each checkpoint.
+#[derive(Debug, PartialEq, Eq)]
+struct Kind(Discriminant<WitnessFault>, String);
+
+impl Kind {
+    fn of(fault: &WitnessFault) -> Self {
+        let words = match fault {
+            WitnessFault::Unreachable(words) => words.chars().filter(|c| !c.is_ascii_digit()).collect(),
+            WitnessFault::Refused { status, .. } | WitnessFault::Garbage { status, .. } => status.to_string(),
+            _ => String::new(),
+        };
+        Self(discriminant(fault), words)
+    }
 }
 
 impl Board {
@@ -72,7 +88,7 @@ impl Board {
                 fault: None,
             })
             .collect();
-        let kinds = vec![None; policy.witnesses().len()];
+        let kinds = policy.witnesses().iter().map(|_| None).collect();
         let file = WitnessesFile {
             quorum_missing: missing.word().to_owned(),
             unsatisfied_since: None,
@@ -112,8 +128,9 @@ impl Board {
                 Err(fault) => {
                     let text = fault.to_string();
                     row.missing_since.get_or_insert_with(|| now.clone());
-                    let what = Some(discriminant(&fault));
-                    if std::mem::replace(kind, what) != what {
+                    let what = Kind::of(&fault);
+                    if kind.as_ref() != Some(&what) {
+                        *kind = Some(what);
                         changed = true;
                         let grave = matches!(
                             fault,
@@ -217,16 +234,15 @@ impl Board {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use common::{note::WitnessSigner, witness::PolicyWitness};
 
     use super::*;
 
-    /// A witness that was merely down, or knew of more leaves, and then says that it holds another history: the file
-    /// went on showing the first reason, and the log never named the second.
-    #[test]
-    fn another_reason_is_written_down_although_the_witness_was_missing_before() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("witnesses.json");
+    /// A board with one witness, and its file.
+    fn board(dir: &Path) -> (PathBuf, Board) {
+        let path = dir.join("witnesses.json");
         let signer = WitnessSigner::from_seed("witness.example/w", &[1; 32]).unwrap();
         let listed = PolicyWitness {
             key: signer.verifier().clone(),
@@ -234,16 +250,27 @@ mod tests {
         };
         let policy = Policy::of(vec![listed], 1).unwrap();
         let board = Board::new(path.clone(), &policy, QuorumMissing::Closed);
+        (path, board)
+    }
+
+    /// What the file shows after a fault.
+    fn record(board: &Board, path: &Path, fault: WitnessFault) -> WitnessRow {
+        board.record(5, vec![Err(fault)], false, false);
+        let file: WitnessesFile = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        assert!(file.withheld && file.unsatisfied_since.is_some());
+        file.witnesses[0].clone()
+    }
+
+    /// A witness that was merely down, or knew of more leaves, and then says that it holds another history: the file
+    /// went on showing the first reason, and the log never named the second.
+    #[test]
+    fn another_reason_is_written_down_although_the_witness_was_missing_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, board) = board(dir.path());
         let shown = |fault: WitnessFault| {
             let text = fault.to_string();
-            board.record(5, vec![Err(fault)], false, false);
-            let file: WitnessesFile = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-            assert!(file.withheld && file.unsatisfied_since.is_some());
-            let row = &file.witnesses[0];
-            (
-                row.fault.as_ref() == Some(&text),
-                row.missing_since.clone().unwrap(),
-            )
+            let row = record(&board, &path, fault);
+            (row.fault == Some(text), row.missing_since.unwrap())
         };
         let (first, since) = shown(WitnessFault::Unreachable("down".into()));
         let ahead = |size| WitnessFault::Ahead { recorded: 9, size };
@@ -252,5 +279,42 @@ mod tests {
         assert!(!shown(ahead(6)).0, "other numbers are not written each time");
         let words = String::new();
         assert_eq!(shown(WitnessFault::Contradicts { words }), (true, since));
+    }
+
+    /// A witness that was refused by a firewall, then had a bad certificate, then answered in another way each time: the
+    /// file went on showing why it could not be reached first.
+    #[test]
+    fn the_newest_reason_is_shown_with_the_time_of_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, board) = board(dir.path());
+        let mut since = None;
+        let unreachable = |words: &str| WitnessFault::Unreachable(words.to_owned());
+        let refused = |status, words: &str| WitnessFault::Refused {
+            status,
+            words: words.to_owned(),
+        };
+        let late = |text: &str| WitnessFault::Late(text.to_owned());
+        for (fault, is_news) in [
+            (unreachable("Connection refused (os error 111)"), true),
+            (unreachable("Connection refused (os error 112)"), false),
+            (unreachable("the certificate has expired"), true),
+            (late("no answer within 2.1s"), true),
+            (late("it is still busy with an earlier checkpoint"), false),
+            (refused(503, "later"), true),
+            (refused(503, "still later"), false),
+            (refused(500, "oops"), true),
+            (unreachable("the certificate has expired"), true),
+        ] {
+            let text = fault.to_string();
+            let shown = record(&board, &path, fault);
+            assert_eq!(shown.fault == Some(text.clone()), is_news, "{text}");
+            assert_eq!(
+                board.read().witnesses[0].fault,
+                Some(text),
+                "/metrics and the API"
+            );
+            let first = since.get_or_insert_with(|| shown.missing_since.clone());
+            assert_eq!(shown.missing_since, *first);
+        }
     }
 }

@@ -220,7 +220,7 @@ impl Round {
             };
             if !asker.ask(question) {
                 let text = "it is still busy with an earlier checkpoint".to_owned();
-                *outcome = Some(Err(WitnessFault::Unreachable(text)));
+                *outcome = Some(Err(WitnessFault::Late(text)));
             }
         }
         let own = String::from_utf8_lossy(&head.note).into_owned();
@@ -248,7 +248,7 @@ impl Round {
                 satisfied = self.satisfied(&with_line(&own, &lines));
             }
         }
-        let late = || WitnessFault::Unreachable(format!("no answer within {:?}", begun.elapsed()));
+        let late = || WitnessFault::Late(format!("no answer within {:?}", begun.elapsed()));
         let outcomes = outcomes
             .into_iter()
             .map(|outcome| outcome.unwrap_or_else(|| Err(late())));

@@ -69,9 +69,12 @@ pub enum WitnessFault {
     /// It names another size each time it is asked.
     #[error("it names another size each time it is asked, last {0}")]
     Restless(u64),
-    /// It could not be asked, or did not answer in time.
+    /// It could not be asked, or the way to it broke.
     #[error("{0}")]
     Unreachable(String),
+    /// It did not answer in time, or is at an earlier question still.
+    #[error("{0}")]
+    Late(String),
 }
 
 /// What to do after an answer.
