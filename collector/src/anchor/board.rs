@@ -15,6 +15,9 @@ use crate::files::{self, PUBLIC};
 /// Longest `anchors.json` read, bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
+/// The word for the anchor file among the targets.
+pub(super) const FILE: &str = "file";
+
 /// One target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnchorRow {
@@ -53,9 +56,13 @@ pub struct AnchorsFile {
 /// How long the anchor file is: its records are not chained, so nothing else tells that some were taken away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileLength {
+    /// Which file; empty where an earlier version wrote this.
+    #[serde(default)]
+    pub path: String,
     /// Its length after the last record, bytes.
     pub bytes: u64,
-    /// Said when it was shorter than that before the next one; stays until the file of this directory is removed.
+    /// Said when it was shorter than that before the next one, or when nothing told how long it had been; stays as long
+    /// as this file is appended to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missed: Option<String>,
 }
@@ -66,18 +73,32 @@ pub(crate) fn missed(left: u64, found: u64) -> bool {
 }
 
 impl FileLength {
-    /// What is remembered after a record where `known` was remembered before it.
-    fn after(known: Option<&Self>, appended: Appended, now: Moment) -> Self {
-        let shorter = known.filter(|known| missed(known.bytes, appended.before)).map(|known| {
+    /// What is remembered of the file at `path` after a record where `known` was remembered before it.
+    fn after(known: Option<&Self>, path: &str, appended: Appended, now: Moment) -> Self {
+        let before = appended.before;
+        let known = known.filter(|known| known.path.is_empty() || known.path == path);
+        let what = match known {
+            Some(known) if missed(known.bytes, before) => Some(format!(
+                "{before} bytes until {now}, where it had {}: records were taken away",
+                known.bytes
+            )),
+            Some(_) => None,
+            None if before > 0 => Some(format!(
+                "{before} bytes until {now}, and nothing here remembers how many it had: anchors.json is gone or cannot be \
+                 read, or the file was begun elsewhere. Whether records were taken away is unknown"
+            )),
+            None => None,
+        };
+        let told = what.map(|what| {
             format!(
-                "{} bytes until {now}, where it had {}: records were taken away, or the file was moved. Hold the copies \
-                 there are against the ledger with hostledger anchor verify",
-                appended.before, known.bytes
+                "{what}. Hold the copies there are against the ledger with hostledger anchor verify; then begin a new \
+                 file (anchor_file) and keep this one"
             )
         });
         Self {
+            path: path.to_owned(),
             bytes: appended.after,
-            missed: shorter.or_else(|| known.and_then(|known| known.missed.clone())),
+            missed: told.or_else(|| known.and_then(|known| known.missed.clone())),
         }
     }
 }
@@ -148,14 +169,16 @@ impl Board {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Moment(wall_clock());
         if let Ok(Some(appended)) = outcome {
-            let file = FileLength::after(known.file.as_ref(), *appended, now);
+            let path = known.targets.iter().find(|row| row.target == FILE);
+            let path = path.map(|row| row.place.as_str()).unwrap_or_default();
+            let file = FileLength::after(known.file.as_ref(), path, *appended, now);
             if known
                 .file
                 .as_ref()
                 .is_none_or(|before| before.missed != file.missed)
                 && let Some(missed) = &file.missed
             {
-                tracing::error!(missed, "the anchor file is shorter than it was left");
+                tracing::error!(missed, "the anchor file is not known to be as it was left");
             }
             known.file = Some(file);
         }
@@ -248,3 +271,6 @@ impl Board {
         text
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -195,7 +195,7 @@ impl Target {
     /// The word for it in reports.
     fn kind(&self) -> &'static str {
         match self {
-            Self::File(_) => "file",
+            Self::File(_) => board::FILE,
             Self::Authority { .. } => "tsa",
             Self::Sink(_) => "http",
         }

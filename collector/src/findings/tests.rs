@@ -74,7 +74,10 @@ const COLLECTOR: &[(&str, &str)] = &[
     ("evidence", HERE),
     ("witnesses", "derived: shown by status, written anew by each run"),
     ("control", "a socket"),
-    ("anchors", "derived: without it each target is served at once"),
+    (
+        "anchors",
+        "derived: without it each target is served at once and the anchor file's length is said to be unknown, anchor/board",
+    ),
     ("running", "derived: written anew by each run"),
 ];
 const WITNESS: &[(&str, &str)] = &[
