@@ -7,7 +7,8 @@ use common::checkpoint;
 use rustix::process::Signal;
 
 use crate::{
-    anchor_servers::Server,
+    anchor_servers::{self, Server},
+    anchors::{anchored, verify},
     peer::{Host, Session, feed},
     process::{Collector, command},
     split_view::{hostledger, text, verifier},
@@ -131,6 +132,56 @@ async fn witnesses_are_asked_over_https_under_a_private_authority_and_no_other()
     ] {
         let (code, said) = starts(file);
         assert!(code == Some(1) && said.contains(cause), "{code:?} {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stamps_are_taken_over_https_and_a_bad_certificate_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (private, tsa) = (Authority::new(), anchor_servers::Authority::start(dir.path()));
+    let ca = dir.path().join("authority.pem");
+    fs::write(&ca, &private.pem).unwrap();
+    let tsa_ca = tsa.dir.join("ca.crt");
+    for (at, (flaw, cause, remedy)) in [(Flaw::Nothing, "", "")].into_iter().chain(REFUSED).enumerate() {
+        let file = dir.path().join(format!("anchors{at}"));
+        let url = private.front(tsa.server.address, flaw);
+        let settings = [
+            "--silence-after",
+            "1h",
+            "--anchor-leaves",
+            "2",
+            "--anchor-file",
+            text(&file),
+            "--anchor-tsa",
+            &url,
+            "--anchor-tsa-ca",
+            text(&tsa_ca),
+            // Whose certificates count for the connection, which has nothing to do with whose stamps do.
+            "--https-ca",
+            text(&ca),
+        ];
+        let collector = Collector::start_in(&dir.path().join(format!("c{at}")), &settings);
+        let mut host = Host::enrolled(1, &collector);
+        feed(&collector, &mut host, 3, 7).await;
+        if flaw == Flaw::Nothing {
+            wait_until("a stamp is kept", || anchored(&collector, "tsa") >= 2);
+        } else {
+            let failing = "hostledger_anchor_failing{target=\"tsa\"}";
+            wait_until("it fails", || collector.metric(failing) == 1);
+            let shown = status(&collector);
+            assert!(
+                shown.contains(cause) && shown.contains(remedy),
+                "{flaw:?}: {shown}"
+            );
+            assert_eq!(anchored(&collector, "tsa"), 0);
+        }
+        wait_until("the file has it", || anchored(&collector, "file") >= 2);
+        let (ledger, vkey) = (collector.layout.ledger(), collector.layout.ledger_verifier());
+        drop(collector);
+        let (code, report) = verify(&ledger, &vkey, &[&file], &["--tsa-ca", text(&tsa_ca)]);
+        assert_eq!(code, 0, "{report:#}");
+        let stamped = report.to_string().contains("\"verified\"");
+        assert_eq!(stamped, flaw == Flaw::Nothing, "{flaw:?}: {report:#}");
     }
 }
 
