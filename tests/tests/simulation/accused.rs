@@ -192,6 +192,7 @@ impl Story<'_> {
         for kind in [
             "equivocation",
             clock(ClockFault::Ahead),
+            clock(ClockFault::Behind),
             clock(ClockFault::SetBack),
         ] {
             let times = self.counts.get(kind).copied().unwrap_or(0);

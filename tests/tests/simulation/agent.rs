@@ -17,6 +17,7 @@ use common::{
     note::VerifierKey,
     session::{AgentConfig, AgentSession, Seen},
     spool::{Finding, SegmentId, SpoolConfig, SpoolEffect, recover, scan_segment},
+    witness::Policy,
 };
 
 use crate::{disk::Disk, rng::Rng, shipper::Shipper, watch::WALL_ORIGIN};
@@ -87,7 +88,14 @@ impl Agent {
     }
 
     /// The agent starts, as the real one does: recover the spool, then join the machines behind it.
-    pub(crate) fn start(&mut self, now: u64, rng: &mut Rng, ledger_key: &VerifierKey) -> Result<(), String> {
+    /// It trims nothing before enough `witnesses` cosigned, where they are given.
+    pub(crate) fn start(
+        &mut self,
+        now: u64,
+        rng: &mut Rng,
+        ledger_key: &VerifierKey,
+        witnesses: Option<Policy>,
+    ) -> Result<(), String> {
         self.disk.sync_segments();
         let scans: Vec<_> = self
             .disk
@@ -142,6 +150,7 @@ impl Agent {
             return Err(format!("a checkpoint that nobody touched: {forgotten}"));
         }
         let mut settings = AgentConfig::new("sim", ledger_key.clone());
+        settings.witnesses = witnesses;
         settings.connect_ns = 2_000_000_000;
         settings.keepalive_ns = 1_000_000_000;
         settings.idle_ns = 4_000_000_000;
@@ -294,18 +303,22 @@ mod tests {
         for seed in 0..64 {
             let mut rng = Rng::new(seed);
             let mut agent = Agent::new(&mut rng);
-            agent.start(0, &mut rng, ledger.verifier()).unwrap();
+            agent.start(0, &mut rng, ledger.verifier(), None).unwrap();
             let sync = write_unsynced(&mut agent, 1_000_000_000, &mut rng);
             if fails {
                 agent.disk.fail(&sync, &mut rng);
             }
             agent.die(false, &mut rng);
-            agent.start(2_000_000_000, &mut rng, ledger.verifier()).unwrap();
+            agent
+                .start(2_000_000_000, &mut rng, ledger.verifier(), None)
+                .unwrap();
             let taken = agent.shipper.as_ref().unwrap().spool().head().next_sequence;
             assert_eq!(taken, Sequence(1), "the record was whole");
             agent.die(true, &mut rng);
             agent.reboot(3_000_000_000, &mut rng);
-            agent.start(3_000_000_000, &mut rng, ledger.verifier()).unwrap();
+            agent
+                .start(3_000_000_000, &mut rng, ledger.verifier(), None)
+                .unwrap();
             let left = agent.shipper.as_ref().unwrap().spool().head().next_sequence;
             assert_eq!(left, taken, "seed {seed}: what may have been sent is gone");
         }

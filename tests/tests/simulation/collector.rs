@@ -22,6 +22,7 @@ use ledger::{
 use crate::{
     intake::Intake,
     watch::{Deceived, Watch},
+    witnesses::Witnesses,
 };
 
 /// The collector; nothing is `running` while it is down.
@@ -38,6 +39,10 @@ pub(crate) struct Collector {
     pub(crate) shows_first: bool,
     /// Whether storing one is under way, where they are shown first.
     pub(crate) storing: bool,
+    /// Who is asked before one is shown, if anybody is.
+    pub(crate) witnesses: Option<Witnesses>,
+    /// Where the ledger's index lies: witnesses are asked only by a collector that has one on disk.
+    index: tempfile::TempDir,
 }
 
 /// Reads what the ledger's index keeps.
@@ -71,6 +76,9 @@ impl Collector {
             // The planted bug shows where a checkpoint is seen when it is stored.
             shows_first: !checkpoint_first && seed[0].is_multiple_of(2),
             storing: false,
+            witnesses: (!checkpoint_first && seed[0] % 4 == 1)
+                .then(|| Witnesses::new(&seed, seed[1].is_multiple_of(2))),
+            index: tempfile::tempdir().unwrap(),
         }
     }
 
@@ -86,12 +94,8 @@ impl Collector {
         } else {
             Arc::new(self.storage.clone())
         };
-        let (mut ledger, _) = Ledger::open(storage, self.signer.clone(), describe)
-            .map_err(|e| format!("ledger not opened: {e}"))?;
-        let published = match ledger.integrate_and_publish() {
-            Ok(published) => published.checkpoint.size,
-            Err(error) => return Err(format!("not published at start: {error}")),
-        };
+        let ledger = self.open(storage)?;
+        let published = ledger.reader().published().checkpoint.size;
         let config = SequencerConfig {
             group_bytes: 64 * 1024,
             group_batches: 8,
@@ -113,6 +117,11 @@ impl Collector {
             let last = VerifiedStatement::alone(last, self.signer.verifier()).map_err(|e| e.to_string())?;
             sequencer.restore_statement(&last).map_err(|e| e.to_string())?;
         }
+        for leaf in (published..reader.leaves()).map(LeafIndex) {
+            let facts = describe(&reader.header(leaf).map_err(|e| e.to_string())?);
+            let batch = facts.filter(|facts| facts.host != HostId::COLLECTOR);
+            sequencer.restore_unpublished(leaf, batch.map(|facts| (facts.host, facts.sequence)));
+        }
         // Each life says something, so that statements meet every fault that batches meet.
         let said = self.statement(sequencer.statements(), now)?;
         sequencer
@@ -132,6 +141,21 @@ impl Collector {
         let watch = Watch::recover(&reader, &self.signer, registered, now, deceived)?;
         self.running = Some((Intake::new(sessions, sequencer), ledger, watch));
         Ok(())
+    }
+
+    /// Recovers the ledger; what no checkpoint covers is published at once, unless witnesses are to be asked first.
+    fn open(&self, storage: Arc<dyn Storage>) -> Result<Ledger, String> {
+        let failed = |error| format!("ledger not opened: {error}");
+        if self.witnesses.is_some() {
+            let (index, tell) = (self.index.path(), Box::new(|_| ()));
+            let opened = Ledger::open_held(storage, self.signer.clone(), describe, index, tell);
+            return opened.map(|(ledger, _)| ledger).map_err(failed);
+        }
+        let (mut ledger, _) = Ledger::open(storage, self.signer.clone(), describe).map_err(failed)?;
+        match ledger.integrate_and_publish() {
+            Ok(_) => Ok(ledger),
+            Err(error) => Err(format!("not published at start: {error}")),
+        }
     }
 
     fn statement(&self, chain: &StatementChain, now: u64) -> Result<VerifiedStatement, String> {
@@ -164,7 +188,7 @@ impl Collector {
                 Ok(None) => Outcome::Publish(Ok(ledger.reader().published().checkpoint.size)),
                 Err(error) => failed(error),
             },
-            Work::Reveal(candidate) => match ledger.publish(candidate, "") {
+            Work::Reveal(candidate, cosignatures) => match ledger.publish(candidate, &cosignatures) {
                 Ok(published) => Outcome::Publish(Ok(published.checkpoint.size)),
                 Err(error) => failed(error),
             },
@@ -182,6 +206,9 @@ impl Collector {
         self.running = None;
         self.work.clear();
         self.storing = false;
+        if let Some(witnesses) = &mut self.witnesses {
+            witnesses.forget();
+        }
         self.wake_at = None;
         self.life += 1;
         match power {
@@ -195,8 +222,8 @@ impl Collector {
 pub(crate) enum Work {
     /// What the sequencer asked for.
     Step(Step),
-    /// A signed head that is to be published.
-    Reveal(Candidate),
+    /// A signed head that is to be published, and who cosigned it.
+    Reveal(Candidate, String),
     /// What is shown already is to be stored: its tiles.
     Store,
     /// And then its note.

@@ -1,5 +1,6 @@
 //! Simulation: the real session machines, journal, spool, sequencer and ledger in virtual time, under a
-//! seeded network and disks that crash, tear and fill up, beside a host that misbehaves under the watchman's eyes.
+//! seeded network and disks that crash, tear, fill up and lie, with witnesses that are asked and demanded under some of the
+//! seeds, beside a host that misbehaves under the watchman's eyes.
 //! After each seed an independent verifier is the judge, and what was stated of hosts is held against what happened. A failing seed is printed; run it alone with `HOSTLEDGER_SEED=<n> cargo test -p tests --test
 //! simulation`.
 #![expect(
@@ -11,6 +12,7 @@
 mod accused;
 mod agent;
 mod collector;
+mod cosigned;
 mod disk;
 mod intake;
 mod oracle;
@@ -18,6 +20,7 @@ mod rng;
 mod rogue;
 mod shipper;
 mod watch;
+mod witnesses;
 mod world;
 
 use std::{
@@ -116,8 +119,12 @@ fn every_promise_holds_under_every_seed() {
             "rollback",
             "equivocation",
             "clock ahead",
+            "clock behind",
             "clock set back",
             "stored after it was shown",
+            "cosigned by enough",
+            "withheld",
+            "published though too few cosigned",
         ] {
             assert!(
                 totals.get(what).is_some_and(|count| *count > 0),
@@ -196,6 +203,11 @@ fn sending_before_the_spool_is_synced_is_found() {
             "the spool was lost",
         ],
     );
+}
+
+#[test]
+fn trimming_without_a_quorum_is_found() {
+    must_find(Plant::TrimWithoutQuorum, &["when enough witnesses had cosigned"]);
 }
 
 #[test]

@@ -8,6 +8,8 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use ledger::{Memory, storage::Storage};
 use sha2::{Digest, Sha256};
 
+use crate::cosigned::Cosigned;
+
 type Digest32 = [u8; 32];
 
 /// Everything that was promised to anybody.
@@ -23,6 +25,8 @@ pub(crate) struct Oracle {
     deleted: Vec<(Digest32, u64, u64)>,
     /// Every checkpoint anybody saw: size → root.
     roots: BTreeMap<u64, Digest32>,
+    /// What witnesses said of them, where they are asked and demanded.
+    cosigned: Option<Cosigned>,
 }
 
 /// What a clean ledger held.
@@ -38,6 +42,13 @@ pub(crate) struct Held {
 }
 
 impl Oracle {
+    pub(crate) fn new(cosigned: Option<Cosigned>) -> Self {
+        Self {
+            cosigned,
+            ..Self::default()
+        }
+    }
+
     /// A batch was read to be sent.
     pub(crate) fn sent(&mut self, host: Digest32, header: &[u8]) -> Result<(), String> {
         let sequence = number(header, 112);
@@ -59,6 +70,9 @@ impl Oracle {
 
     pub(crate) fn trimmed(&mut self, host: Digest32, before: u64) {
         self.trimmed_before.insert(host, before);
+        if let Some(cosigned) = &mut self.cosigned {
+            cosigned.trimmed(host, before);
+        }
     }
 
     pub(crate) fn deleted(&mut self, host: Digest32, sequence: u64, remembered: &[u8]) -> Result<(), String> {
@@ -74,6 +88,9 @@ impl Oracle {
     /// Anybody saw this checkpoint: no size may ever have two roots.
     pub(crate) fn checkpoint(&mut self, note: &[u8]) -> Result<(), String> {
         let (size, root, _) = parse_checkpoint(note)?;
+        if let Some(cosigned) = &mut self.cosigned {
+            cosigned.shown(note, size)?;
+        }
         match self.roots.insert(size, root) {
             Some(before) if before != root => Err(format!("two roots for size {size}")),
             _ => Ok(()),
@@ -156,6 +173,9 @@ impl Oracle {
                     ));
                 }
             }
+        }
+        if let Some(cosigned) = &self.cosigned {
+            cosigned.check(&leaf_of.batches)?;
         }
         Ok(held)
     }
@@ -374,7 +394,9 @@ fn parse_checkpoint(note: &[u8]) -> Result<(u64, Digest32, String), String> {
 fn check_signature(note: &[u8], key: &[u8; 32]) -> Result<(), String> {
     let (.., body) = parse_checkpoint(note)?;
     let text = std::str::from_utf8(note).map_err(|_| "not UTF-8")?;
-    let line = text.lines().last().ok_or("no signature")?;
+    // The ledger's own comes first.
+    let (_, signatures) = text.split_once("\n\n").ok_or("no signature")?;
+    let line = signatures.lines().next().ok_or("no signature")?;
     let blob = line
         .rsplit(' ')
         .next()

@@ -19,6 +19,8 @@ pub(crate) enum Deed {
     Send,
     /// The same, and the last batch's clock is a year ahead.
     Ahead,
+    /// The same, and the last batch's clock is a year behind the collector's, whose word it repeats.
+    Late,
     /// Offers another batch under the first sequence.
     Twin,
     /// Says that its chain has one batch.
@@ -42,7 +44,8 @@ impl Rogue {
         let key = SigningKey::from_bytes(&rng.bytes32());
         let host = HostId::of_genesis_key(&PublicKey(key.verifying_key().to_bytes()));
         let head = ChainHead::genesis(host);
-        let twin = sealed(&key, &head, 1, b"another");
+        let first = (1, WallNanos(WALL_ORIGIN + 1), Nonce::default());
+        let twin = sealed(&key, &head, first, b"another");
         let mut rogue = Self {
             key,
             host,
@@ -51,13 +54,13 @@ impl Rogue {
             twin,
             connections: 0,
         };
-        rogue.seal(1);
+        rogue.seal(first.0, first.1, first.2);
         rogue
     }
 
-    fn seal(&mut self, at: u64) {
+    fn seal(&mut self, at: u64, wall: WallNanos, nonce: Nonce) {
         let number = self.chain.len().to_be_bytes();
-        let (header, body) = sealed(&self.key, &self.head, at, &number);
+        let (header, body) = sealed(&self.key, &self.head, (at, wall, nonce), &number);
         self.head.accept(header.clone()).unwrap();
         self.chain.push((header, body));
     }
@@ -87,17 +90,22 @@ impl Rogue {
         Message::Hello(hello).encode().unwrap()
     }
 
-    /// What it sends once it is welcome; the collector awaits batch `next`.
-    pub(crate) fn batches(&mut self, deed: Deed, next: Sequence, now: u64) -> Vec<Vec<u8>> {
+    /// What it sends once it is welcome; the collector awaits batch `next`, and gave `nonce`.
+    pub(crate) fn batches(&mut self, deed: Deed, next: Sequence, nonce: Nonce, now: u64) -> Vec<Vec<u8>> {
         const YEAR: u64 = 31_536_000_000_000_000;
         let held = usize::try_from(next.0).unwrap();
         let sent: Vec<&(UnverifiedHeader, Vec<u8>)> = match deed {
             Deed::Behind => Vec::new(),
             Deed::Twin => vec![&self.twin],
-            Deed::Send | Deed::Ahead => {
+            Deed::Send | Deed::Ahead | Deed::Late => {
                 // What a crash of the collector's took is sent again before there is more.
                 if held == self.chain.len() {
-                    self.seal(if deed == Deed::Ahead { now + YEAR } else { now });
+                    let (wall, nonce) = match deed {
+                        Deed::Ahead => (WALL_ORIGIN + now + YEAR, Nonce::default()),
+                        Deed::Late => (WALL_ORIGIN + now - YEAR, nonce),
+                        _ => (WALL_ORIGIN + now, Nonce::default()),
+                    };
+                    self.seal(now, WallNanos(wall), nonce);
                 }
                 self.chain[held..].iter().collect()
             }
@@ -113,7 +121,12 @@ impl Rogue {
 }
 
 /// A batch behind `head`, watched at this instant and signed; each looks as if it were a run of its own.
-fn sealed(key: &SigningKey, head: &ChainHead, at: u64, word: &[u8]) -> (UnverifiedHeader, Vec<u8>) {
+fn sealed(
+    key: &SigningKey,
+    head: &ChainHead,
+    (at, wall, nonce): (u64, WallNanos, Nonce),
+    word: &[u8],
+) -> (UnverifiedHeader, Vec<u8>) {
     let (body, events_root, tags_hash) = encode_body(&[word.to_vec()]).unwrap();
     let fields = HeaderFields {
         flags: HeaderFlags {
@@ -134,11 +147,11 @@ fn sealed(key: &SigningKey, head: &ChainHead, at: u64, word: &[u8]) -> (Unverifi
         boot: BootId([9; 16]),
         from_boot: BootNanos(at),
         until_boot: BootNanos(at),
-        from_wall: WallNanos(WALL_ORIGIN + at),
-        until_wall: WallNanos(WALL_ORIGIN + at),
+        from_wall: wall,
+        until_wall: wall,
         clock_error_ns: 0,
         clock_source: ClockSource::Synchronised,
-        nonce: Nonce::default(),
+        nonce,
         sensors: Vec::new(),
     };
     (sign_header(&fields, key).unwrap(), body)

@@ -23,6 +23,7 @@ use crate::{
     accused::{Planted, Truth},
     agent::Agent,
     collector::{Collector, Outcome, receipts},
+    cosigned::Cosigned,
     intake::IntakeEffect,
     oracle::{Held, Oracle},
     rng::{Rng, Trace},
@@ -53,6 +54,8 @@ pub(crate) enum Plant {
     CheckpointBeforeTiles,
     /// The agent sends batches that its disk has not synced.
     SendBeforeSync,
+    /// The agent trims what a checkpoint proves that too few witnesses cosigned.
+    TrimWithoutQuorum,
     /// The collector takes its own downtime for its hosts' silence.
     WatchmanOfHisOwnAbsence,
     /// The collector does not read what it stated before it was started again.
@@ -159,6 +162,10 @@ impl World {
         if plant == Plant::AckBeforeFsync {
             collector.storage.plant_skip_sync();
         }
+        let cosigned = collector
+            .witnesses
+            .as_ref()
+            .map(|asked| Cosigned::new(asked.keys(), asked.quorum, asked.closed));
         let delay_max = [2, 20, 200][rng.index(3)] * MILLI;
         let rogue = Rogue::new(&mut rng);
         Self {
@@ -172,7 +179,7 @@ impl World {
             links: BTreeMap::new(),
             next_link: 0,
             delay_max,
-            oracle: Oracle::default(),
+            oracle: Oracle::new(cosigned),
             truth: Truth::default(),
             rogue,
             plant,

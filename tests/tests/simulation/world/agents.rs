@@ -5,12 +5,18 @@ use super::*;
 impl World {
     pub(super) fn start_agent(&mut self, index: usize, life: u64) -> Result<(), String> {
         let (now, key) = (self.now, self.collector.signer.verifier().clone());
+        let demanded = self
+            .collector
+            .witnesses
+            .as_ref()
+            .map(|asked| asked.policy.clone());
+        let demanded = demanded.filter(|_| self.plant != Plant::TrimWithoutQuorum);
         let agent = &mut self.agents[index];
         if agent.life != life || agent.shipper.is_some() {
             return Ok(());
         }
         agent
-            .start(now, &mut self.rng, &key)
+            .start(now, &mut self.rng, &key, demanded)
             .map_err(|error| format!("agent {index}: {error}"))?;
         self.count("agent starts");
         self.pump_agent(index)
@@ -175,6 +181,11 @@ impl World {
                 }
                 _ => return Err(format!("agent {index}, an honest one: {refusal}")),
             },
+            AgentEvent::Judged { quorum, .. } => self.count(if quorum.satisfied {
+                "enough cosignatures seen"
+            } else {
+                "too few cosignatures seen"
+            }),
             AgentEvent::Finished => {}
             other => return Err(format!("agent {index}: {other:?}")),
         }

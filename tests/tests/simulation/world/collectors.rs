@@ -1,5 +1,6 @@
 //! The simulated collector: its starts, effects, ledger steps and ends.
 
+use common::sequencer::StepError;
 use ledger::PublishError;
 
 use super::*;
@@ -166,7 +167,26 @@ impl World {
             return Ok(());
         };
         match Collector::carry_out(ledger, step, self.collector.shows_first) {
-            Outcome::Integrated(candidate) => self.begin(Work::Reveal(candidate)),
+            Outcome::Integrated(candidate) => match &mut self.collector.witnesses {
+                None => self.begin(Work::Reveal(candidate, String::new())),
+                Some(witnesses) => {
+                    let log = self.collector.signer.verifier();
+                    let rng = (!self.calm).then_some(&mut self.rng);
+                    let (head, reader) = (candidate.head(), ledger.reader());
+                    let verdict = witnesses.ask(head, &reader, log, now.0, rng)?;
+                    if verdict.satisfied || !witnesses.closed {
+                        self.count(if verdict.satisfied {
+                            "cosigned by enough"
+                        } else {
+                            "published though too few cosigned"
+                        });
+                        self.begin(Work::Reveal(candidate, verdict.lines));
+                    } else {
+                        intake.handle_publish(now, Err(StepError::Withheld));
+                        self.count("withheld");
+                    }
+                }
+            },
             Outcome::Commit(result) => {
                 let what = if result.is_ok() {
                     "commit"

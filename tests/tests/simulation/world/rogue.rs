@@ -18,7 +18,8 @@ impl World {
         let mut at = 0;
         while at < CHAOS {
             at += self.rng.range(SECOND / 10, SECOND);
-            let deed = [Deed::Send, Deed::Ahead, Deed::Twin, Deed::Behind][self.rng.index(4)];
+            let deeds = [Deed::Send, Deed::Ahead, Deed::Late, Deed::Twin, Deed::Behind];
+            let deed = deeds[self.rng.index(deeds.len())];
             self.at(at, Event::Rogue(deed));
         }
     }
@@ -28,6 +29,8 @@ impl World {
         for deed in [
             Deed::Send,
             Deed::Ahead,
+            Deed::Send,
+            Deed::Late,
             Deed::Send,
             Deed::Send,
             Deed::Twin,
@@ -58,13 +61,13 @@ impl World {
         intake.handle_connected(now, connection, host);
         intake.handle_bytes(now, connection, &hello);
         self.pump_collector()?;
-        let Some(next) = self.welcomed(connection) else {
+        let Some((next, nonce)) = self.welcomed(connection) else {
             return Ok(());
         };
         // A twin proves something once the ledger holds the other one.
         let batches = match (deed, next.0) {
             (Deed::Twin, 0) => Vec::new(),
-            _ => self.rogue.batches(deed, next, self.now),
+            _ => self.rogue.batches(deed, next, nonce, self.now),
         };
         for batch in batches {
             if let Some((intake, ..)) = &mut self.collector.running {
@@ -79,8 +82,8 @@ impl World {
         Ok(())
     }
 
-    /// The batch that the collector awaits, if it took the hello.
-    fn welcomed(&mut self, connection: ConnectionId) -> Option<Sequence> {
+    /// The batch that the collector awaits and the nonce it gave, if it took the hello.
+    fn welcomed(&mut self, connection: ConnectionId) -> Option<(Sequence, Nonce)> {
         let (intake, ..) = self.collector.running.as_mut()?;
         let mut decoder = FrameDecoder::default();
         while let Some(bytes) = intake.poll_transmit(connection) {
@@ -88,7 +91,7 @@ impl World {
         }
         while let Ok(Some(message)) = decoder.next_message() {
             if let Message::Welcome(welcome) = message {
-                return Some(welcome.next);
+                return Some((welcome.next, welcome.nonce));
             }
         }
         None
