@@ -39,4 +39,4 @@ pub fn examine(layout: &Layout) -> Vec<Finding> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

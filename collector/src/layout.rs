@@ -85,6 +85,12 @@ impl Layout {
         self.projections().join("index")
     }
 
+    /// What the collector's statements come to, likewise.
+    #[must_use]
+    pub fn standing(&self) -> PathBuf {
+        self.projections().join("standing")
+    }
+
     /// The ledger.
     #[must_use]
     pub fn ledger(&self) -> PathBuf {

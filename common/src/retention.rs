@@ -86,6 +86,11 @@ pub enum HoldRefused {
 }
 
 impl Holds {
+    /// Holds of which it is known that they are in force.
+    pub(crate) fn of(holds: BTreeMap<StatementNumber, Hold>) -> Self {
+        Self { holds }
+    }
+
     /// Takes the next statement of the chain into account.
     pub fn follow(&mut self, number: StatementNumber, said: &Said) {
         match said {

@@ -339,6 +339,27 @@ impl Index {
         Ok((tip.link.sequence == sequence).then_some(found))
     }
 
+    /// The batches of `host` from `first` to `last`, every one, in order: read along the links, one record for each.
+    pub fn run(&self, host: &HostId, first: Sequence, last: Sequence) -> Result<Vec<BatchRecord>, Damaged> {
+        let missing = |at: u64| Damaged(format!("batch {at} of host {host} is missing in its chain"));
+        let mut found = Vec::new();
+        let mut next = self.find(host, last)?.map(|end| end.leaf);
+        for sequence in (first.0..=last.0).rev() {
+            let leaf = next.take().ok_or_else(|| missing(sequence))?;
+            let link = self.link_of(leaf, host_tag(host))?;
+            if link.sequence.0 != sequence {
+                return Err(missing(sequence));
+            }
+            found.push(BatchRecord {
+                sequence: link.sequence,
+                leaf,
+            });
+            next = (link.depth > 1).then_some(link.previous);
+        }
+        found.reverse();
+        Ok(found)
+    }
+
     /// The latest batch of `host`.
     pub fn head(&self, host: &HostId) -> Result<Option<BatchRecord>, Damaged> {
         self.whole()?;

@@ -189,6 +189,13 @@ impl Reader {
         self.asked(|index| index.find(host, sequence), host)
     }
 
+    /// The durable batches of `host` from `first` to `last`, every one, in order, as the index has them: whoever reads
+    /// the headers there holds them against it, and asks [`Self::find`] where one is of another batch.
+    pub fn run(&self, host: &HostId, first: Sequence, last: Sequence) -> Result<Vec<BatchRecord>, ReadError> {
+        self.indexed(|index| index.run(host, first, last))
+            .map(|(_, found)| found)
+    }
+
     /// The latest durable batch of `host`. The header found there says the same.
     pub fn host_head(&self, host: &HostId) -> Result<Option<BatchRecord>, ReadError> {
         self.asked(|index| index.head(host), host)

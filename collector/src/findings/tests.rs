@@ -65,6 +65,10 @@ const COLLECTOR: &[(&str, &str)] = &[
         "ledger_index",
         "derived: ledger/tests an_index_deleted_cut_or_flipped_is_built_again_and_never_wrong",
     ),
+    (
+        "standing",
+        "derived: pipeline::standing::tests ten_thousand_mutations_of_the_file_are_each_found_or_change_nothing",
+    ),
     ("ledger", "ledger/tests mutations, tests/fault_prune spoiled"),
     ("ledger_verifier", "the same"),
     ("ledger_keys", "the same"),
@@ -304,7 +308,12 @@ fn below(random: &mut TestRng, bound: usize) -> usize {
     usize::try_from(random.next_u64() % bound.max(1) as u64).unwrap()
 }
 
-fn spoil(random: &mut TestRng, good: &[u8], older: Option<&Vec<u8>>) -> (&'static str, Option<Vec<u8>>) {
+/// One way to spoil these bytes: how, and what is left of them.
+pub(crate) fn spoil(
+    random: &mut TestRng,
+    good: &[u8],
+    older: Option<&Vec<u8>>,
+) -> (&'static str, Option<Vec<u8>>) {
     let mut bad = good.to_vec();
     let at = below(random, good.len());
     let run = 1 + below(random, (good.len() - at).min(200));

@@ -328,6 +328,7 @@ impl Desk {
             self.tell(&host, |mailbox| mailbox.stored(through));
         }
         while let Some(number) = self.sequencer.poll_stated() {
+            self.stating.durable(number);
             while let Some(durable) = self.retaining.pop_front_if(|waits| waits.number <= number) {
                 let _ = durable.reply.try_send(Ok(durable.told));
             }

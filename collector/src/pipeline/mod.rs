@@ -10,6 +10,7 @@ mod publication;
 mod publisher;
 mod recover;
 mod retaining;
+mod standing;
 mod stating;
 
 use std::{
@@ -169,15 +170,17 @@ pub fn start(
 ) -> Result<Running, PipelineError> {
     let (inputs, queue) = mpsc::channel(QUEUE_MAX);
     let (outcome, ended) = oneshot::channel();
-    let stating = Stating::recover(&recovery, config, now(recovery.epoch))?;
+    let mut stating = Stating::recover(&recovery, config, now(recovery.epoch))?;
     let Recovery {
         ledger,
         chains,
         last_statement,
+        standing_file,
         unpublished,
         epoch,
         ..
     } = recovery;
+    stating.keep_in(standing_file).map_err(PipelineError::Start)?;
     let reader = ledger.reader();
     let published = reader.published().checkpoint.size;
     let mut sequencer = Sequencer::new(sequencer_config(config), published, now(epoch));

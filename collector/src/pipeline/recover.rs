@@ -12,6 +12,7 @@ use common::{
     note::SignerKey,
     statement::{BadStatement, Said, StatementChain, StatementFault, UnverifiedStatement, VerifiedStatement},
     text::Text,
+    watchman::Standing,
 };
 use ledger::{
     AppendError, ChainEndError, Entry, IndexNews, Ledger, Local, OpenError, PublishError, ReadError, Reader,
@@ -19,7 +20,7 @@ use ledger::{
     storage::{OpenLocalError, ProbeError, probe},
 };
 
-use super::{RETRY, stating::read_clocks};
+use super::{RETRY, standing::StandingFile, stating::read_clocks};
 use crate::{
     keys::{self, KeyFilesError},
     layout::Layout,
@@ -37,6 +38,10 @@ pub struct Recovery {
     pub last_statement: Option<VerifiedStatement>,
     /// The ledger's key, which signs statements as well.
     pub signer: SignerKey,
+    /// What all statements come to.
+    pub standing: Standing,
+    /// Where that is kept.
+    pub standing_file: StandingFile,
     /// Durable leaves that no checkpoint covers yet, in order: whose batch, `None` for a statement. Empty
     /// unless witnesses are to be asked first.
     pub unpublished: Vec<(LeafIndex, Option<(HostId, Sequence)>)>,
@@ -69,10 +74,10 @@ pub enum RecoverError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// A stored statement is none.
-    #[error("last statement: {0}")]
+    #[error("the collector's statements: {0}; run `hostledger verify`")]
     Statement(#[from] BadStatement),
-    /// A stored statement does not verify: the ledger was altered.
-    #[error("last statement: {0}")]
+    /// A stored statement does not verify or continue the others: the ledger was altered.
+    #[error("the collector's statements: {0}; run `hostledger verify`")]
     Statements(#[from] StatementFault),
     /// A host's chain cannot be taken up.
     #[error("ledger cannot be continued: {0}")]
@@ -122,6 +127,8 @@ pub fn recover(layout: &Layout, ask_witnesses: bool) -> Result<Recovery, Recover
         }
         None => last_statement,
     };
+    let mut standing_file = StandingFile::new(layout.standing(), reader.clone(), signer.clone());
+    let standing = standing_file.take_up(&|| true)?;
     let unpublished = (reader.published().checkpoint.size..reader.leaves())
         .map(|leaf| Ok((LeafIndex(leaf), batch_at(&reader, LeafIndex(leaf))?)))
         .collect::<Result<Vec<_>, ReadError>>()?;
@@ -134,6 +141,8 @@ pub fn recover(layout: &Layout, ask_witnesses: bool) -> Result<Recovery, Recover
         found,
         chains,
         last_statement,
+        standing,
+        standing_file,
         unpublished,
         signer,
         epoch,

@@ -11,12 +11,15 @@ use common::{
     note::SignerKey,
     retention::Holds,
     sequencer::Sequencer,
-    statement::{BatchPoint, Said, UnverifiedStatement},
+    statement::{BatchPoint, Said},
     watchman::{Now, Watchman, WatchmanConfig},
 };
 use ledger::Reader;
 
-use super::{NotStated, RecoverError, Recovery, Retain};
+use super::{
+    NotStated, RecoverError, Recovery, Retain,
+    standing::{Keeping, StandingFile},
+};
 use crate::config::Config;
 
 /// Anomalies of one host's clock, of one kind, are stated at most this often.
@@ -27,6 +30,8 @@ pub(super) struct Stating {
     /// The legal holds in force behind the last statement admitted.
     pub(super) holds: Holds,
     signer: SignerKey,
+    /// Brings what statements come to into their file; nobody where there is none.
+    keeping: Option<Keeping>,
 }
 
 /// Both clocks. Nobody vouches for the wall clock's error here: asking the kernel takes `unsafe`, which this
@@ -47,7 +52,7 @@ pub(crate) fn wall_now() -> WallNanos {
 }
 
 impl Stating {
-    /// A watchman who knows what the ledger says: every statement in order, then every chain's end.
+    /// A watchman who knows what the ledger says: what all statements come to, then every chain's end.
     pub(super) fn recover(
         recovery: &Recovery,
         config: &Config,
@@ -62,18 +67,7 @@ impl Stating {
         };
         let reader = recovery.ledger.reader();
         let mut watchman = Watchman::new(config, now);
-        let mut holds = Holds::default();
-        let count = reader
-            .host_head(&HostId::COLLECTOR)?
-            .map_or(0, |last| last.sequence.0.saturating_add(1));
-        for number in 0..count {
-            if let Some(record) = reader.find(&HostId::COLLECTOR, Sequence(number))? {
-                let statement = UnverifiedStatement::parse(&reader.header(record.leaf)?)?;
-                let (number, said) = (StatementNumber(number), &statement.claimed().said);
-                watchman.note(now, number, said);
-                holds.follow(number, said);
-            }
-        }
+        watchman.take_up(now, &recovery.standing);
         for header in &recovery.chains {
             let host = header.fields().host;
             let Some(first) = watchman.restore(header.fields(), header.hash()) else {
@@ -85,9 +79,23 @@ impl Stating {
         }
         Ok(Self {
             watchman,
-            holds,
+            holds: recovery.standing.holds().clone(),
             signer: recovery.signer.clone(),
+            keeping: None,
         })
+    }
+
+    /// From now on what statements come to is kept in that file, on a thread of its own.
+    pub(super) fn keep_in(&mut self, file: StandingFile) -> std::io::Result<()> {
+        self.keeping = Some(Keeping::start(file)?);
+        Ok(())
+    }
+
+    /// That statement is durable: what they come to may be kept up to it.
+    pub(super) fn durable(&mut self, number: StatementNumber) {
+        if let Some(keeping) = &mut self.keeping {
+            keeping.durable(number);
+        }
     }
 
     /// Lets time pass and takes what is to be said into the sequencer. While the disk is full it waits with the

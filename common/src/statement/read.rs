@@ -106,7 +106,7 @@ impl Said {
                 out.put_u64(anomaly.unstated);
             }
             Self::Prune(certificate) => retention::write_certificate(certificate, out)?,
-            Self::Hold(hold) => retention::write_hold(hold, out)?,
+            Self::Hold(hold) => hold.write(out)?,
             Self::HoldLifted(lifted) => retention::write_lifted(lifted, out)?,
             Self::KeyChange { record } => out.extend_from_slice(&key_change(&record.0)?.0),
             Self::Other { kind, payload } => {

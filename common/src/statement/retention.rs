@@ -118,22 +118,7 @@ pub struct HoldLifted {
 pub(super) fn read(kind: Kind, reader: &mut Reader<'_>) -> Result<Option<Said>, BadStatement> {
     Ok(Some(match kind {
         Kind::PRUNE => Said::Prune(read_certificate(reader)?),
-        Kind::HOLD => {
-            let host = match read_choice(reader, "whether one host", 1)? {
-                0 => None,
-                _ => Some(HostId(reader.array("host")?)),
-            };
-            let (from, until) = (reader.u64("from")?, reader.u64("until")?);
-            if until < from {
-                return Err(field("until", until));
-            }
-            Said::Hold(Hold {
-                host,
-                from: WallNanos(from),
-                until: WallNanos(until),
-                reason: read_text(reader, "reason")?,
-            })
-        }
+        Kind::HOLD => Said::Hold(Hold::read(reader)?),
         Kind::HOLD_LIFTED => Said::HoldLifted(HoldLifted {
             hold: StatementNumber(reader.u64("hold")?),
             reason: read_text(reader, "reason")?,
@@ -212,18 +197,38 @@ pub(super) fn write_certificate(
     Ok(())
 }
 
-/// Appends the payload.
-pub(super) fn write_hold(hold: &Hold, out: &mut Vec<u8>) -> Result<(), BadStatement> {
-    if hold.until < hold.from {
-        return Err(field("until", hold.until.0));
+impl Hold {
+    /// Reads the payload.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, BadStatement> {
+        let host = match read_choice(reader, "whether one host", 1)? {
+            0 => None,
+            _ => Some(HostId(reader.array("host")?)),
+        };
+        let (from, until) = (reader.u64("from")?, reader.u64("until")?);
+        if until < from {
+            return Err(field("until", until));
+        }
+        Ok(Self {
+            host,
+            from: WallNanos(from),
+            until: WallNanos(until),
+            reason: read_text(reader, "reason")?,
+        })
     }
-    out.put_u8(u8::from(hold.host.is_some()));
-    if let Some(host) = &hold.host {
-        out.extend_from_slice(&host.0);
+
+    /// Appends the payload.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<(), BadStatement> {
+        if self.until < self.from {
+            return Err(field("until", self.until.0));
+        }
+        out.put_u8(u8::from(self.host.is_some()));
+        if let Some(host) = &self.host {
+            out.extend_from_slice(&host.0);
+        }
+        out.put_u64(self.from.0);
+        out.put_u64(self.until.0);
+        put_bytes(out, "reason", &self.reason.0, STATEMENT_TEXT_BYTES_MAX)
     }
-    out.put_u64(hold.from.0);
-    out.put_u64(hold.until.0);
-    put_bytes(out, "reason", &hold.reason.0, STATEMENT_TEXT_BYTES_MAX)
 }
 
 /// Appends the payload.

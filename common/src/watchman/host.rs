@@ -1,28 +1,17 @@
 //! What the watchman knows of one host.
 
-use alloc::{collections::VecDeque, vec::Vec};
+use alloc::collections::VecDeque;
 
-use super::{Now, WatchmanConfig, clocks::ClockSaid};
+use super::{
+    HostStanding, Now, WatchmanConfig,
+    clocks::ClockSaid,
+    standing::{CLOCK_FAULTS, StandingSilence},
+};
 use crate::{
     batch::HeaderFields,
-    ids::{BootNanos, Hash, HostId, Nonce, Sequence, StatementNumber, WallNanos},
+    ids::{BootNanos, Hash, HostId, Nonce, StatementNumber, WallNanos},
     statement::{BatchPoint, Said},
 };
-
-/// Where a host's silence stands.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) enum Silence {
-    /// It is not said to be silent.
-    #[default]
-    None,
-    /// That waits to be said.
-    Saying,
-    /// That was said.
-    Said {
-        number: StatementNumber,
-        after: Option<Sequence>,
-    },
-}
 
 #[derive(Debug, Default)]
 pub(super) struct Watched {
@@ -30,18 +19,16 @@ pub(super) struct Watched {
     pub(super) listed: bool,
     pub(super) listed_since: Option<BootNanos>,
     pub(super) enrolled_at: WallNanos,
-    pub(super) enrolled_said: bool,
-    pub(super) ended: bool,
+    /// What was said of it, or is on its way to be.
+    pub(super) said: HostStanding,
+    /// That it is silent waits to be said.
+    pub(super) saying_silent: bool,
     pub(super) last: Option<BatchPoint>,
     /// End of the last batch by the host's clock, and that clock's error bound.
     pub(super) last_until: Option<(WallNanos, u64)>,
     pub(super) stopped: bool,
     /// When a batch came last in this collector's life.
     pub(super) heard: Option<Now>,
-    pub(super) silence: Silence,
-    /// A rollback was said when the ledger awaited this batch; over once it has taken it.
-    pub(super) diverged_at: Option<Sequence>,
-    pub(super) contradictions: Vec<(Hash, Hash)>,
     pub(super) nonces: VecDeque<(Nonce, Now)>,
     pub(super) clocks: [Option<ClockSaid>; 3],
 }
@@ -59,50 +46,37 @@ impl Watched {
         self.last = Some(point_of(fields, hash));
         self.last_until = Some((fields.until_wall, fields.clock_error_ns));
         self.stopped = fields.flags.last_before_stop;
-        if self.diverged_at.is_some_and(|awaited| fields.sequence >= awaited) {
-            self.diverged_at = None;
+        // A rollback is over once the ledger has taken the batch that it awaited then.
+        let diverged_at = &mut self.said.diverged_at;
+        if diverged_at.is_some_and(|awaited| fields.sequence >= awaited) {
+            *diverged_at = None;
         }
     }
 
     /// Takes in what a statement says.
     pub(super) fn note(&mut self, now: Now, number: StatementNumber, said: &Said) {
+        self.said.note(number, said);
         match said {
-            Said::HostEnrolled { .. } => self.enrolled_said = true,
-            Said::HostEnded { .. } => self.ended = true,
-            Said::Silent { last, .. } => {
-                self.silence = Silence::Said {
-                    number,
-                    after: last.map(|point| point.sequence),
-                };
-            }
-            // Where it was silent again before this could be said, that stands.
-            Said::Back { silence, .. } => {
-                if matches!(self.silence, Silence::Said { number, .. } if number == *silence) {
-                    self.silence = Silence::None;
-                }
-            }
-            Said::Rollback(divergence) => self.diverged_at = Some(divergence.held_next),
-            Said::Equivocation(equivocation) => {
-                let pair = (Hash::of(&equivocation.held), Hash::of(&equivocation.offered));
-                if !self.contradictions.contains(&pair) {
-                    self.contradictions.push(pair);
-                }
-            }
+            Said::Silent { .. } => self.saying_silent = false,
             Said::ClockAnomaly(anomaly) => self.clock_said(anomaly.fault, now),
-            Said::Prune(_)
-            | Said::Hold(_)
-            | Said::HoldLifted(_)
-            | Said::KeyChange { .. }
-            | Said::Other { .. } => {}
+            _ => {}
+        }
+    }
+
+    /// Takes up what was said before the start. When, by a clock that begins now, nobody knows: a fault of its clock
+    /// counts as said just now.
+    pub(super) fn take_up(&mut self, now: Now, said: &HostStanding) {
+        self.said = said.clone();
+        for fault in CLOCK_FAULTS {
+            if said.clocks[fault as usize] {
+                self.clock_said(fault, now);
+            }
         }
     }
 
     /// The end of a silence that was said, if there is one.
     pub(super) fn back(&mut self, host: HostId, first: BatchPoint, now: Now) -> Option<Said> {
-        let Silence::Said { number, .. } = self.silence else {
-            return None;
-        };
-        self.silence = Silence::None;
+        let StandingSilence { number, .. } = self.said.silence.take()?;
         Some(Said::Back {
             host,
             silence: number,
@@ -120,7 +94,7 @@ impl Watched {
         now: Now,
     ) -> Option<Said> {
         let listed_since = self.listed_since?;
-        if self.ended || self.stopped || !matches!(self.silence, Silence::None) {
+        if self.said.ended || self.stopped || self.saying_silent || self.said.silence.is_some() {
             return None;
         }
         let (from, since) = match self.heard.filter(|heard| heard.monotonic >= watching.monotonic) {
@@ -133,7 +107,7 @@ impl Watched {
         if now.monotonic.0 < from.0.saturating_add(config.silence_ns) {
             return None;
         }
-        self.silence = Silence::Saying;
+        self.saying_silent = true;
         Some(Said::Silent {
             host,
             last: self.last,

@@ -1,8 +1,7 @@
 //! The watchman: what the collector has to state of its hosts, and when.
 //!
 //! Takes enrolments, openings, admitted batches, contradictions and time; yields what is to be said. Owns who
-//! is silent and what was said already: [`Watchman::note`] is the one place where a statement changes that,
-//! live and at start alike. Bounded: one silence is one statement, an equivocation is stated once and at most
+//! is silent; what was said already is kept as [`HostStanding`], live and at start alike. Bounded: one silence is one statement, an equivocation is stated once and at most
 //! [`EQUIVOCATIONS_MAX`] of a host, clock anomalies of a host at most once in a while, with a count.
 //!
 //! Refuses to accuse a host of what is the collector's own doing: silence is measured from when it began to
@@ -11,10 +10,12 @@
 
 mod clocks;
 mod host;
+pub mod standing;
 
 use alloc::{collections::BTreeMap, collections::VecDeque, vec::Vec};
 
-use self::host::{Silence, Watched};
+use self::host::Watched;
+pub use self::standing::{BadStanding, HostStanding, Standing, UnverifiedStanding};
 use crate::{
     batch::HeaderFields,
     ids::{BootNanos, Hash, HostId, Nonce, Sequence, StatementNumber, WallNanos},
@@ -90,17 +91,14 @@ impl Watchman {
         }
     }
 
-    /// Takes up a host's chain where the ledger has it, after every statement was [noted](Self::note). Names
-    /// the batch with which the host broke a silence unstated as broken, for [`Self::restore_return`].
+    /// Takes up a host's chain where the ledger has it, behind [`Self::take_up`]. Names the batch with which the host
+    /// broke a silence unstated as broken, for [`Self::restore_return`].
     pub fn restore(&mut self, last: &HeaderFields, hash: Hash) -> Option<Sequence> {
         let host = self.hosts.entry(last.host).or_default();
         host.place(last, hash);
-        match host.silence {
-            Silence::Said { after, .. } if Some(last.sequence) > after => {
-                Some(after.map_or(Sequence(0), |after| Sequence(after.0.saturating_add(1))))
-            }
-            _ => None,
-        }
+        let after = host.said.silence?.after;
+        (Some(last.sequence) > after)
+            .then(|| after.map_or(Sequence(0), |after| Sequence(after.0.saturating_add(1))))
     }
 
     /// The first batch after a silence, found in the ledger at start.
@@ -114,7 +112,14 @@ impl Watchman {
         }
     }
 
-    /// A statement stands in the collector's chain: read from the ledger at start, or just admitted.
+    /// Takes up what all statements in the ledger come to, at start, before anything else.
+    pub fn take_up(&mut self, now: Now, standing: &Standing) {
+        for (host, said) in standing.hosts() {
+            self.hosts.entry(*host).or_default().take_up(now, said);
+        }
+    }
+
+    /// A statement stands in the collector's chain, just admitted.
     pub fn note(&mut self, now: Now, number: StatementNumber, said: &Said) {
         if let Some(host) = said.host() {
             self.hosts.entry(host).or_default().note(now, number, said);
@@ -129,16 +134,16 @@ impl Watchman {
             host.listed = true;
             host.listed_since.get_or_insert(now.monotonic);
             host.enrolled_at = row.enrolled_at;
-            if !host.enrolled_said {
-                host.enrolled_said = true;
+            if !host.said.enrolled {
+                host.said.enrolled = true;
                 self.waiting.push_back(Said::HostEnrolled {
                     host: row.host,
                     name: cut(&row.name),
                     enrolled_at: row.enrolled_at,
                 });
             }
-            if let Some((ended_at, reason)) = row.ended.as_ref().filter(|_| !host.ended) {
-                host.ended = true;
+            if let Some((ended_at, reason)) = row.ended.as_ref().filter(|_| !host.said.ended) {
+                host.said.ended = true;
                 self.waiting.push_back(Said::HostEnded {
                     host: row.host,
                     ended_at: *ended_at,
@@ -155,7 +160,7 @@ impl Watchman {
     /// Whether an operator declared the host's end, so that no batch of it is taken.
     #[must_use]
     pub fn has_ended(&self, host: &HostId) -> bool {
-        self.hosts.get(host).is_some_and(|host| host.ended)
+        self.hosts.get(host).is_some_and(|host| host.said.ended)
     }
 
     /// An agent connected and says where its chain stands: its next batch and last hash. `held` is the same of
@@ -173,10 +178,10 @@ impl Watchman {
         }
         let room = self.has_room();
         let watched = self.hosts.entry(host).or_default();
-        if watched.diverged_at.is_some() || !room {
+        if watched.said.diverged_at.is_some() || !room {
             return;
         }
-        watched.diverged_at = Some(held.0);
+        watched.said.diverged_at = Some(held.0);
         self.waiting.push_back(Said::Rollback(Divergence {
             host,
             differs,
@@ -203,8 +208,7 @@ impl Watchman {
         let host = self.hosts.entry(id).or_default();
         let mut said = Vec::new();
         // What was about to be said is no longer true.
-        if matches!(host.silence, Silence::Saying) {
-            host.silence = Silence::None;
+        if core::mem::take(&mut host.saying_silent) {
             self.waiting
                 .retain(|said| !matches!(said, Said::Silent { host, .. } if *host == id));
         }
@@ -221,7 +225,7 @@ impl Watchman {
     pub fn handle_contradiction(&mut self, host: HostId, held: &[u8], offered: &[u8]) {
         let pair = (Hash::of(held), Hash::of(offered));
         let room = self.has_room();
-        let known = &mut self.hosts.entry(host).or_default().contradictions;
+        let known = &mut self.hosts.entry(host).or_default().said.contradictions;
         if known.contains(&pair) {
             return;
         }
@@ -277,7 +281,7 @@ impl Watchman {
     /// Hosts that are stated to be silent.
     #[must_use]
     pub fn silent(&self) -> u64 {
-        let silent = |host: &&Watched| matches!(host.silence, Silence::Said { .. });
+        let silent = |host: &&Watched| host.said.silence.is_some();
         self.hosts.values().filter(silent).count() as u64
     }
 

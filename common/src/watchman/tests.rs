@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     batch::{ChainHead, HeaderFields, SignedHeader, UnverifiedHeader, sign_header},
-    ids::WallNanos,
-    statement::{ClockFault, Kind},
+    ids::{LeafIndex, WallNanos},
+    note::SignerKey,
+    statement::{ClockFault, Kind, StatementChain, UnverifiedStatement, VerifiedStatement},
     testing::{SECOND, batches, host, key},
 };
 
@@ -42,6 +43,10 @@ fn batch(sequence: u64, ms: u64, change: impl FnOnce(&mut HeaderFields)) -> Sign
     SignedHeader::check(sign_header(&fields, &key()).unwrap()).unwrap()
 }
 
+fn signer() -> SignerKey {
+    SignerKey::from_seed("ledger.example/watched", &[7; 32]).unwrap()
+}
+
 fn register() -> Vec<Registered> {
     vec![Registered {
         host: host(),
@@ -55,6 +60,7 @@ fn register() -> Vec<Registered> {
 struct Driver {
     watchman: Watchman,
     ledger: Vec<Said>,
+    statements: Vec<VerifiedStatement>,
     batches: Vec<SignedHeader>,
 }
 
@@ -63,6 +69,7 @@ impl Driver {
         let mut driver = Self {
             watchman: Watchman::new(CONFIG, now),
             ledger: Vec::new(),
+            statements: Vec::new(),
             batches: Vec::new(),
         };
         driver.watchman.handle_register(now, &register());
@@ -77,6 +84,10 @@ impl Driver {
             let number = StatementNumber(self.ledger.len() as u64);
             self.watchman.note(now, number, &said);
             kinds.push(said.kind());
+            let before = self.statements.last().map(StatementChain::after);
+            let chain = before.transpose().unwrap().unwrap_or_default();
+            let statement = chain.write(said.clone(), now.wall, 0, &signer()).unwrap();
+            self.statements.push(statement);
             self.ledger.push(said);
         }
         kinds
@@ -98,12 +109,26 @@ impl Driver {
         self.take(now)
     }
 
+    /// What the ledger's statements come to: some as they were kept, the rest as they stand there.
+    fn standing(&self) -> Standing {
+        let (ledger, key) = (Hash::of(b"ledger"), signer());
+        let mut standing = Standing::default();
+        for (leaf, statement) in (0..).zip(&self.statements) {
+            let statement = UnverifiedStatement::parse(statement.bytes()).unwrap();
+            standing.follow(LeafIndex(leaf), &statement).unwrap();
+            if standing.count() * 2 <= self.statements.len() as u64 {
+                let kept = standing.sign(&ledger, &key).unwrap().unwrap();
+                let read = UnverifiedStanding::parse(&kept).unwrap();
+                standing = read.verify(&ledger, key.verifier()).unwrap();
+            }
+        }
+        standing
+    }
+
     /// The collector ends and starts again `now`.
     fn restart(&mut self, now: Now) {
         self.watchman = Watchman::new(CONFIG, now);
-        for (number, said) in (0..).zip(&self.ledger) {
-            self.watchman.note(now, StatementNumber(number), said);
-        }
+        self.watchman.take_up(now, &self.standing());
         if let Some(last) = self.batches.last()
             && let Some(first) = self.watchman.restore(last.fields(), last.hash())
         {

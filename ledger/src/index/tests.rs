@@ -58,6 +58,20 @@ fn batches_are_found_by_host_and_sequence() {
     assert_eq!(leaf_of(&index, 3, 0), None);
     assert_eq!(index.head(&host(2)).unwrap().unwrap().sequence, Sequence(3));
     assert_eq!(index.hosts(), [host(1), host(2)]);
+    let run = |of, first, last| -> Vec<(u64, u64)> {
+        let found = index.run(&host(of), Sequence(first), Sequence(last)).unwrap();
+        found
+            .iter()
+            .map(|found| (found.sequence.0, found.leaf.0))
+            .collect()
+    };
+    assert_eq!(run(1, 0, 3), [(0, 0), (1, 3), (2, 4), (3, 9)]);
+    assert_eq!(run(1, 1, 2), [(1, 3), (2, 4)]);
+    assert_eq!(run(2, 0, 1), [(0, 1), (1, 5)]);
+    for (of, first, last) in [(2, 0, 3), (2, 2, 3), (1, 2, 4), (3, 0, 0)] {
+        let found = index.run(&host(of), Sequence(first), Sequence(last));
+        assert!(found.is_err(), "one is missing");
+    }
     let location = index.location(LeafIndex(7)).unwrap().unwrap();
     assert_eq!(
         (location.group, location.place),

@@ -3,7 +3,8 @@
 //! `cargo bench -p tests --bench whole -- make COLLECTOR DIR BATCHES [STATEMENTS]` makes its directory: real batches, signed
 //! by two hundred hosts, one event each, with index and snapshots; behind them, statements that hosts were silent.
 //! `-- run COLLECTOR DIR` starts that program over it and prints its memory once it listens and after each kind of work:
-//! batches shipped over QUIC, proofs, questions and tiles over HTTP. `-- settle COLLECTOR DIR` starts it and waits until it
+//! batches shipped over QUIC, proofs, questions and tiles over HTTP. `-- start COLLECTOR DIR` starts it five times and prints
+//! the CPU until it listens, the first time over what `make` left, then over what the start before left. `-- settle COLLECTOR DIR` starts it and waits until it
 //! has nothing left to do in the background. `-- verify COLLECTOR DIR` has it verify the ledger and prints the most that
 //! took. All print `name value` lines. Judges nothing.
 
@@ -42,12 +43,13 @@ fn main() -> Outcome {
             .enable_all()
             .build()?
             .block_on(run::run(Path::new(program), Path::new(folder))),
+        ["start", program, folder] => run::start(Path::new(program), Path::new(folder)),
         ["settle", program, folder] => run::settle(Path::new(program), Path::new(folder)),
         ["verify", program, folder] => verify(Path::new(program), folder),
         _ => {
             println!(
                 "usage: cargo bench -p tests --bench whole -- make COLLECTOR DIR BATCHES [STATEMENTS] | run \
-                 COLLECTOR DIR | settle COLLECTOR DIR | verify COLLECTOR DIR"
+                 COLLECTOR DIR | start COLLECTOR DIR | settle COLLECTOR DIR | verify COLLECTOR DIR"
             );
             Ok(())
         }

@@ -33,6 +33,8 @@ use super::{
 const SHIPPING: u8 = 64;
 /// Batches that each of them ships, each round.
 const BATCHES: usize = 50;
+/// Times it is started.
+const STARTS: u64 = 5;
 /// Everything is done so often: what grows with use and not with the ledger shows between rounds.
 const ROUNDS: u64 = 2;
 
@@ -78,6 +80,22 @@ pub(super) async fn run(program: &Path, folder: &Path) -> Outcome {
     asking.fleet()?;
     print_memory_of(pid, "fleet_")?;
     running.stop()
+}
+
+/// Starts the collector again and again: what each start takes until it listens.
+pub(super) fn start(program: &Path, folder: &Path) -> Outcome {
+    for start in 1..=STARTS {
+        let begun = Instant::now();
+        let running = Running::start(program, &Layout::new(folder))?;
+        let pid = running.pid();
+        println!("start_{start}_ms {}", begun.elapsed().as_millis());
+        println!("start_{start}_cpu_ms {}", cpu_of(pid)?.as_millis());
+        print_memory_of(pid, &format!("started_{start}_"))?;
+        // What a first start indexes behind the ledger is none of the next one's.
+        Client(running.http).get("/v1/status")?;
+        running.stop()?;
+    }
+    Ok(())
 }
 
 /// Waits until the collector has nothing left to do in the background.

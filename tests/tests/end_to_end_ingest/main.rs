@@ -29,6 +29,7 @@ mod process;
 mod retention;
 mod retention_load;
 mod split_view;
+mod standing;
 mod stated;
 mod tls_front;
 mod witness_process;

@@ -5,14 +5,14 @@
 
 use common::{
     batch::HeaderFields,
-    ids::{BootNanos, Hash, HostId, Nonce, Sequence, StatementNumber, WallNanos},
+    ids::{BootNanos, Hash, HostId, LeafIndex, Nonce, Sequence, WallNanos},
     note::SignerKey,
     sequencer::Sequencer,
     statement::{BatchPoint, UnverifiedStatement},
     text::Text,
-    watchman::{Now, Registered, Watchman, WatchmanConfig},
+    watchman::{BadStanding, Now, Registered, Standing, UnverifiedStanding, Watchman, WatchmanConfig},
 };
-use ledger::{Reader, last_header};
+use ledger::{ReadError, Reader, last_header};
 
 /// The wall clock of everybody who is honest: 2023-11-14, far from zero.
 pub(crate) const WALL_ORIGIN: u64 = 1_700_000_000_000_000_000;
@@ -44,6 +44,13 @@ fn clocks(now: u64) -> Now {
     }
 }
 
+/// What the next life reads of it.
+fn kept(standing: &Standing, signer: &SignerKey) -> Result<Standing, BadStanding> {
+    let ledger = Hash::default();
+    let bytes = standing.sign(&ledger, signer)?.unwrap_or_default();
+    UnverifiedStanding::parse(&bytes)?.verify(&ledger, signer.verifier())
+}
+
 impl Watch {
     /// One who knows what the ledger says, and watches over these hosts.
     pub(crate) fn recover(
@@ -64,26 +71,30 @@ impl Watch {
             clock_every_ns: 3_600_000_000_000,
         };
         let mut watchman = Watchman::new(config, clocks(begun));
-        let header = |host: &HostId, sequence| -> Result<Option<Vec<u8>>, String> {
+        let header = |host: &HostId, sequence| -> Result<Option<(LeafIndex, Vec<u8>)>, String> {
             let record = reader.find(host, sequence).map_err(|e| e.to_string())?;
-            let read = record.map(|record| reader.header(record.leaf));
-            read.transpose().map_err(|e| e.to_string())
+            let read = record.map(|record| Ok((record.leaf, reader.header(record.leaf)?)));
+            read.transpose().map_err(|e: ReadError| e.to_string())
         };
-        let mut number = 0;
+        let mut standing = Standing::default();
         while deceived != Deceived::OfWhatWasSaid
-            && let Some(statement) = header(&HostId::COLLECTOR, Sequence(number))?
+            && let Some((leaf, statement)) = header(&HostId::COLLECTOR, Sequence(standing.count()))?
         {
             let statement = UnverifiedStatement::parse(&statement).map_err(|e| e.to_string())?;
-            watchman.note(clocks(now), StatementNumber(number), &statement.claimed().said);
-            number += 1;
+            standing.follow(leaf, &statement).map_err(|e| e.to_string())?;
+            // An earlier life may have ended anywhere behind what it kept last.
+            if (standing.count() + now).is_multiple_of(3) {
+                standing = kept(&standing, signer).map_err(|e| e.to_string())?;
+            }
         }
+        watchman.take_up(clocks(now), &standing);
         for host in reader.hosts() {
             let last = last_header(reader, &host).map_err(|e| e.to_string())?;
             let Some(last) = last else { continue };
             let Some(first) = watchman.restore(last.fields(), last.hash()) else {
                 continue;
             };
-            if let Some(found) = header(&host, first)? {
+            if let Some((_, found)) = header(&host, first)? {
                 let point = BatchPoint {
                     sequence: first,
                     header: Hash::of(&found),
