@@ -77,19 +77,14 @@ pub struct ChainSummary {
     pub events: u64,
 }
 
-/// Checks everything in `storage`. Memory is bounded by [`fsck`]'s, by a chunk's batches and by one entry for each
-/// host.
+/// Checks everything in `storage`. Memory is bounded by [`fsck`]'s, by what is kept of the batches under way and by one entry
+/// for each host.
 #[must_use]
 pub fn run(storage: &dyn Storage, options: &Options<'_>) -> Audit {
     let key = fsck::key_of(storage, options);
-    let waiting = Mutex::new(Vec::new());
     let pruned = Mutex::new(Pruned::default());
     let changes = Mutex::new(KeyChanges::default());
     let mut chains = Chains::default();
-    let keep = |leaf, checked| {
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push((leaf, checked));
-    };
     let check_entry = |leaf, entry: &[u8], body: &[u8]| {
         let checked = match UnverifiedEntry::parse(entry).map_err(|bad| bad.to_string())? {
             UnverifiedEntry::Batch(header) => Checked::Batch(check_batch(leaf, header, Some(body))?),
@@ -105,18 +100,17 @@ pub fn run(storage: &dyn Storage, options: &Options<'_>) -> Audit {
                 Checked::Statement(Box::new(statement))
             }
         };
-        keep(leaf, checked);
-        Ok(())
+        Ok(checked)
     };
     let check_pruned = |leaf, entry: &[u8], by| {
         let UnverifiedEntry::Batch(header) = UnverifiedEntry::parse(entry).map_err(|bad| bad.to_string())?
         else {
             return Err("a statement has no body that could be pruned".to_owned());
         };
-        keep(leaf, Checked::Batch(check_batch(leaf, header, None)?));
+        let link = check_batch(leaf, header, None)?;
         let mut pruned = pruned.lock().unwrap_or_else(PoisonError::into_inner);
         pruned.gone(leaf, by);
-        Ok(())
+        Ok(Checked::Batch(link))
     };
     let mut report = fsck::run_in_order(
         storage,
@@ -125,21 +119,8 @@ pub fn run(storage: &dyn Storage, options: &Options<'_>) -> Audit {
             entry: &check_entry,
             pruned: &check_pruned,
         },
-        &mut |through, report| {
-            let mut ready = {
-                let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                // Those of the next chunk, which is under way, wait for their turn.
-                let (ready, later) = std::mem::take(&mut *waiting)
-                    .into_iter()
-                    .partition(|(leaf, _)| *leaf < through);
-                *waiting = later;
-                ready
-            };
-            chains.follow(&mut ready, report);
-        },
+        &mut |mut entries, report| chains.follow(&mut entries, report),
     );
-    let mut rest = waiting.into_inner().unwrap_or_else(PoisonError::into_inner);
-    chains.follow(&mut rest, &mut report);
     let (hosts, statements) = chains.finish();
     let pruned = pruned.into_inner().unwrap_or_else(PoisonError::into_inner);
     let checked = report.counts.leaves;

@@ -2,12 +2,14 @@
 //!
 //! Each fact is stored more than once (header in group and bundle, its hash in a tile, the tile's hash one
 //! level up, all of it under a signed root), so a disagreement can be put down to the copy that stands
-//! alone. Groups are read and checked in parallel, chunk by chunk; tiles and bundles are recomputed with the
-//! very code that wrote them and compared byte by byte. Memory is bounded by a chunk of groups and by the
-//! numbers in the names of objects. Owns the judgement; refuses to repair.
+//! alone. Groups, and the entries of each, are checked in parallel, and put in order meanwhile; tiles and bundles are
+//! recomputed with the very code that wrote them and compared byte by byte. Memory is bounded by the bytes of groups under way
+//! and by the numbers in the names of objects. What is found, and in which order, does not depend on the number of threads.
+//! Owns the judgement; refuses to repair.
 
 mod compare;
 mod groups;
+mod in_order;
 mod report;
 mod walk;
 
@@ -36,20 +38,29 @@ use crate::{
 
 /// Checks one header and its body against each other and the header's own signature, which only the caller
 /// can read. The error says what is wrong, down to the event.
-pub type CheckEntry<'a> = &'a (dyn Fn(LeafIndex, &[u8], &[u8]) -> Result<(), String> + Sync);
+pub type CheckEntry<'a, T = ()> = &'a (dyn Fn(LeafIndex, &[u8], &[u8]) -> Result<T, String> + Sync);
 
 /// Judges the header of a batch whose body is gone by the certificate that is named for it. The error says why that
 /// is no excuse.
-pub type CheckPruned<'a> = &'a (dyn Fn(LeafIndex, &[u8], StatementNumber) -> Result<(), String> + Sync);
+pub type CheckPruned<'a, T = ()> =
+    &'a (dyn Fn(LeafIndex, &[u8], StatementNumber) -> Result<T, String> + Sync);
 
 /// What only the caller can judge.
-#[derive(Clone, Copy)]
-pub struct Checks<'a> {
+pub struct Checks<'a, T = ()> {
     /// An entry and its body.
-    pub entry: CheckEntry<'a>,
+    pub entry: CheckEntry<'a, T>,
     /// An entry whose body is gone.
-    pub pruned: CheckPruned<'a>,
+    pub pruned: CheckPruned<'a, T>,
 }
+
+// Derived, they would ask the same of `T`.
+impl<T> Clone for Checks<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Checks<'_, T> {}
 
 /// How to check.
 #[derive(Clone, Copy, Default)]
@@ -85,8 +96,8 @@ impl std::fmt::Debug for Options<'_> {
     }
 }
 
-/// Told, in order, that every leaf before this one has been through [`CheckEntry`], or never will be.
-pub type After<'a> = &'a mut (dyn FnMut(LeafIndex, &mut Report) + Send);
+/// Given, group by group and in order, what [`Checks`] made of the entries that nothing is wrong with.
+pub type After<'a, T> = &'a mut (dyn FnMut(Vec<(LeafIndex, T)>, &mut Report) + Send);
 
 /// Checks the ledger in `storage`. A writer may go on meanwhile: what it adds is left out of the check.
 #[must_use]
@@ -102,14 +113,14 @@ pub fn run(storage: &dyn Storage, options: &Options<'_>, check_entry: CheckEntry
     run_in_order(storage, options, checks, &mut |_, _| ())
 }
 
-/// [`run`] for a caller who keeps something of each entry and puts it in order: entries are checked in parallel,
-/// chunk by chunk, and `after` each chunk is the time to let go of what was kept.
+/// [`run`] for a caller who makes something of each entry, in parallel, and judges that in order. A group that overlaps those
+/// before it is a stranger, and nothing is made of its entries.
 #[must_use]
-pub fn run_in_order(
+pub fn run_in_order<T: Send>(
     storage: &dyn Storage,
     options: &Options<'_>,
-    checks: Checks<'_>,
-    after: After<'_>,
+    checks: Checks<'_, T>,
+    after: After<'_, T>,
 ) -> Report {
     let mut report = Report::default();
     // In the reverse of the order in which a writer makes them durable, so that whatever one step has seen, the

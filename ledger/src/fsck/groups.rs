@@ -1,11 +1,12 @@
 //! Checking one group by itself: head, checksums, and what the caller knows of headers and bodies.
 
-use std::cell::Cell;
+use std::sync::{Mutex, PoisonError};
 
 use common::{
     ids::{Hash, LeafIndex},
     merkle::leaf_hash,
 };
+use rayon::prelude::*;
 
 use super::{Cause, CheckEntry, Checks, Fault, read_into};
 use crate::{
@@ -14,9 +15,15 @@ use crate::{
     storage::Storage,
 };
 
+/// Threads share the entries of a group in parts of so many bytes: large enough that dividing costs nothing, and small enough
+/// that none waits long for another at the end.
+const PART_BYTES: usize = 512 * 1024;
+/// Bytes of memory kept for the next files.
+const SPARE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// A group after its own check: what the walk needs of it.
 #[derive(Debug)]
-pub(super) struct CheckedGroup {
+pub(super) struct CheckedGroup<T> {
     /// First leaf by name.
     pub(super) first: LeafIndex,
     /// The object.
@@ -31,20 +38,38 @@ pub(super) struct CheckedGroup {
     pub(super) hashes: Vec<Hash>,
     /// What is wrong with it.
     pub(super) faults: Vec<Fault>,
+    /// What the caller made of the entries that he found nothing wrong with.
+    pub(super) entries: Vec<(LeafIndex, T)>,
 }
 
-impl CheckedGroup {
-    /// The leaf after its last, as far as its entries are known.
-    pub(super) fn end(&self) -> LeafIndex {
-        LeafIndex(self.first.0.saturating_add(self.places.len().max(1) as u64))
-    }
+/// What came of one entry.
+type Judged<T> = (Option<T>, Option<Fault>);
 
+impl<T: Send> CheckedGroup<T> {
     /// Takes the headers out of the file.
     fn take_headers(&mut self, file: &[u8]) {
         let end = self.places.last().map_or(0, |place| place.header.end);
         self.head = slice(file, &(0..end)).to_vec();
         let headers = self.places.iter().map(|place| slice(file, &place.header));
         self.hashes = headers.map(leaf_hash).collect();
+    }
+
+    /// Judges all entries of the file, on more threads where it is a large one.
+    fn judge_entries(&mut self, file: &[u8], judge: impl Fn(usize, LeafIndex, &Place) -> Judged<T> + Sync) {
+        let first = self.first.0;
+        let leaf = |entry: usize| LeafIndex(first.saturating_add(entry as u64));
+        let entries_of_a_part = (self.places.len() * PART_BYTES / file.len().max(1)).max(1);
+        let judged: Vec<Judged<T>> = self
+            .places
+            .par_iter()
+            .enumerate()
+            .with_min_len(entries_of_a_part)
+            .map(|(at, place)| judge(at, leaf(at), place))
+            .collect();
+        for (at, (entry, fault)) in judged.into_iter().enumerate() {
+            self.entries.extend(entry.map(|entry| (leaf(at), entry)));
+            self.faults.extend(fault);
+        }
     }
 
     /// The header of the group's `entry`-th leaf.
@@ -54,17 +79,34 @@ impl CheckedGroup {
     }
 }
 
-thread_local! {
-    /// Each thread reads one group after another into the same memory: bodies are dropped as soon as they are
-    /// checked, and no page is asked of the system twice.
-    static FILE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+/// Memory for files, so that no page is asked of the system twice: bodies are dropped as soon as they are checked.
+#[derive(Default)]
+pub(super) struct Spare(Mutex<Vec<Vec<u8>>>);
+
+impl Spare {
+    fn take(&self) -> Vec<u8> {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.pop().unwrap_or_default()
+    }
+
+    fn keep(&self, mut file: Vec<u8>) {
+        file.clear();
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept: usize = spare.iter().map(Vec::capacity).sum();
+        if kept.saturating_add(file.capacity()) <= SPARE_BYTES_MAX {
+            spare.push(file);
+        }
+    }
 }
 
 /// Reads and checks the group whose name says `first`.
-pub(super) fn check(storage: &dyn Storage, first: LeafIndex, checks: Checks<'_>) -> CheckedGroup {
-    // Taken, not borrowed: a caller that splits its own check over threads may bring us back here meanwhile.
-    let mut file = FILE.take();
-    file.clear();
+pub(super) fn check<T: Send>(
+    storage: &dyn Storage,
+    first: LeafIndex,
+    checks: Checks<'_, T>,
+    spare: &Spare,
+) -> CheckedGroup<T> {
+    let mut file = spare.take();
     let mut group = CheckedGroup {
         first,
         path: group_path(first),
@@ -73,6 +115,7 @@ pub(super) fn check(storage: &dyn Storage, first: LeafIndex, checks: Checks<'_>)
         places: Vec::new(),
         hashes: Vec::new(),
         faults: Vec::new(),
+        entries: Vec::new(),
     };
     match read_into(storage, &group.path, GROUP_BYTES_MAX, &mut file) {
         Ok(()) => check_file(&mut group, &file, checks.entry),
@@ -90,13 +133,13 @@ pub(super) fn check(storage: &dyn Storage, first: LeafIndex, checks: Checks<'_>)
         }
         Err(fault) => group.faults.push(fault),
     }
-    FILE.set(file);
+    spare.keep(file);
     group
 }
 
 /// As [`check_file`], for what is kept of a group: a body that is gone is judged by its header and the certificate
 /// that it names.
-fn check_kept(group: &mut CheckedGroup, file: &[u8], checks: Checks<'_>) {
+fn check_kept<T: Send>(group: &mut CheckedGroup<T>, file: &[u8], checks: Checks<'_, T>) {
     let kept = match Kept::parse(file, group.first) {
         Ok(kept) => kept,
         Err(fault) => {
@@ -119,29 +162,23 @@ fn check_kept(group: &mut CheckedGroup, file: &[u8], checks: Checks<'_>) {
     check_length(group, kept.file_bytes);
     group.places = kept.head.places;
     group.take_headers(file);
-    let places = group.places.clone();
-    let entries = kept.gone.iter().zip(&kept.bodies).zip(&places);
-    for (((gone, body), place), leaf) in entries.zip(group.first.0..) {
-        let (leaf, header) = (LeafIndex(leaf), slice(file, &place.header));
-        let fault = match gone {
-            None => check_body(
-                &group.path,
-                leaf,
-                header,
-                slice(file, body),
-                place,
-                true,
-                checks.entry,
-            ),
-            Some(by) => (checks.pruned)(leaf, header, *by)
-                .err()
-                .map(|why| Fault::of(&group.path, Cause::Forgery, why).leaf(leaf)),
+    let path = group.path.clone();
+    group.judge_entries(file, |at, leaf, place| {
+        let header = slice(file, &place.header);
+        let (Some(gone), Some(body)) = (kept.gone.get(at), kept.bodies.get(at)) else {
+            return (None, None);
         };
-        group.faults.extend(fault);
-    }
+        match gone {
+            None => check_body(&path, leaf, header, slice(file, body), place, true, checks.entry),
+            Some(by) => match (checks.pruned)(leaf, header, *by) {
+                Ok(entry) => (Some(entry), None),
+                Err(why) => (None, Some(Fault::of(&path, Cause::Forgery, why).leaf(leaf))),
+            },
+        }
+    });
 }
 
-fn check_file(group: &mut CheckedGroup, file: &[u8], check_entry: CheckEntry<'_>) {
+fn check_file<T: Send>(group: &mut CheckedGroup<T>, file: &[u8], check_entry: CheckEntry<'_, T>) {
     let first = group.first;
     group.bytes = file.len() as u64;
     let parsed = Head::parse(file, first);
@@ -167,23 +204,14 @@ fn check_file(group: &mut CheckedGroup, file: &[u8], check_entry: CheckEntry<'_>
         }
     }
     group.take_headers(file);
-    let places = group.places.clone();
-    for (place, leaf) in places.iter().zip(first.0..) {
+    let path = group.path.clone();
+    group.judge_entries(file, |_, leaf, place| {
         let (header, body) = (slice(file, &place.header), slice(file, &place.body));
-        let fault = check_body(
-            &group.path,
-            LeafIndex(leaf),
-            header,
-            body,
-            place,
-            head_sound,
-            check_entry,
-        );
-        group.faults.extend(fault);
-    }
+        check_body(&path, leaf, header, body, place, head_sound, check_entry)
+    });
 }
 
-fn check_length(group: &mut CheckedGroup, expected: u64) {
+fn check_length<T>(group: &mut CheckedGroup<T>, expected: u64) {
     let found = group.bytes;
     if found == expected {
         return;
@@ -201,30 +229,32 @@ fn check_length(group: &mut CheckedGroup, expected: u64) {
 
 /// The checksum tells whether the body is as it was committed, the caller whether it is what its header says.
 /// In a head that has rotted, both header and checksum may be what is wrong.
-fn check_body(
+fn check_body<T>(
     path: &str,
     leaf: LeafIndex,
     header: &[u8],
     body: &[u8],
     place: &Place,
     head_sound: bool,
-    check_entry: CheckEntry<'_>,
-) -> Option<Fault> {
+    check_entry: CheckEntry<'_, T>,
+) -> Judged<T> {
     let as_committed = crc32fast::hash(body) == place.body_crc;
-    let judged = check_entry(leaf, header, body);
-    let (cause, what) = match (as_committed, judged) {
-        (true, Ok(())) => return None,
-        (true, Err(why)) if head_sound => (Cause::Forgery, why),
-        (true, Err(why)) => (Cause::Rot, format!("its header has rotted: {why}")),
-        (false, Err(why)) => (Cause::Rot, why),
-        (false, Ok(())) => (
+    let (entry, why) = match check_entry(leaf, header, body) {
+        Ok(entry) => (Some(entry), None),
+        Err(why) => (None, Some(why)),
+    };
+    let (cause, what) = match (as_committed, why) {
+        (true, None) => return (entry, None),
+        (true, Some(why)) if head_sound => (Cause::Forgery, why),
+        (true, Some(why)) => (Cause::Rot, format!("its header has rotted: {why}")),
+        (false, Some(why)) => (Cause::Rot, why),
+        (false, None) => (
             Cause::Rot,
             "body or its checksum in the length table has rotted".to_owned(),
         ),
     };
-    Some(
-        Fault::of(path, cause, what)
-            .at(u64::from(place.body.start))
-            .leaf(leaf),
-    )
+    let fault = Fault::of(path, cause, what)
+        .at(u64::from(place.body.start))
+        .leaf(leaf);
+    (entry, Some(fault))
 }

@@ -10,11 +10,11 @@ use common::{
     merkle::leaf_hash,
     tile::{Kind, TILE_WIDTH, TilePath, entries},
 };
-use rayon::prelude::*;
 
 use super::{
     After, Cause, Checks, Fault, Head, Inventory, Options, Progress, Report, Seen, compare,
-    groups::{self, CheckedGroup},
+    groups::{self, CheckedGroup, Spare},
+    in_order::{self, Room},
     read,
 };
 use crate::{
@@ -27,19 +27,20 @@ use crate::{
     tiles::object_path,
 };
 
-/// Bytes of groups checked at a time, in parallel.
-const CHUNK_BYTES: u64 = 64 * 1024 * 1024;
-/// Groups checked at a time.
-const CHUNK_GROUPS: usize = 1024;
+/// Groups under way at a time: enough that threads find work while one group is read, or put in order.
+const ROOM: Room = Room {
+    bytes: 64 * 1024 * 1024,
+    jobs: 1024,
+};
 
 /// Checks all groups, and everything that follows from them.
-pub(super) fn run(
+pub(super) fn run<T: Send>(
     storage: &dyn Storage,
     inventory: Inventory,
     (keys, head): (Option<&LedgerKeys>, &Head),
     options: &Options<'_>,
-    checks: Checks<'_>,
-    after: After<'_>,
+    checks: Checks<'_, T>,
+    after: After<'_, T>,
     report: &mut Report,
 ) {
     let groups_total = inventory.groups.len() as u64;
@@ -56,50 +57,35 @@ pub(super) fn run(
         report,
     };
     walk.reach_heads();
-    let mut rest = inventory.groups.as_slice();
-    let mut check_chunk = || -> Vec<CheckedGroup> {
-        let (chunk, later) = rest.split_at(chunk_length(storage, rest));
-        rest = later;
-        chunk
-            .par_iter()
-            .map(|first| groups::check(storage, *first, checks))
-            .collect()
-    };
-    let mut checked = check_chunk();
-    while !checked.is_empty() {
-        // While one chunk is put in order, which no two threads can do, the others check the next.
-        let (_, next) = rayon::join(
-            || {
-                let through = checked.iter().map(CheckedGroup::end).max();
-                checked.drain(..).for_each(|group| walk.group(group));
-                after(through.unwrap_or_default(), walk.report);
-            },
-            &mut check_chunk,
-        );
-        checked = next;
-        if let Some(tell) = options.progress {
-            let counts = walk.report.counts;
-            tell(Progress {
-                groups: counts.groups,
-                groups_total,
-                bytes: counts.bytes,
-            });
-        }
-    }
+    let spare = Spare::default();
+    let groups = inventory.groups.into_iter();
+    in_order::run(
+        ROOM,
+        groups.map(|first| (first, group_bytes(storage, first))),
+        |first| groups::check(storage, first, checks, &spare),
+        |group| {
+            if walk.group(&group) {
+                after(group.entries, walk.report);
+            }
+            if let Some(tell) = options.progress {
+                let counts = walk.report.counts;
+                tell(Progress {
+                    groups: counts.groups,
+                    groups_total,
+                    bytes: counts.bytes,
+                });
+            }
+        },
+    );
     walk.finish();
 }
 
-/// How many of `groups` to check at a time; at least one while there are any.
-fn chunk_length(storage: &dyn Storage, groups: &[LeafIndex]) -> usize {
-    let mut bytes = 0;
-    let fitting = groups.iter().take(CHUNK_GROUPS).take_while(|first| {
-        let length = |path: String| storage.length(&path).ok().flatten();
-        bytes += length(group_path(**first))
-            .or_else(|| length(kept_path(**first)))
-            .unwrap_or(0);
-        bytes <= CHUNK_BYTES
-    });
-    fitting.count().max(1).min(groups.len())
+/// Bytes of the group, or of what is kept of it; none where that cannot be said, and reading it will say why.
+fn group_bytes(storage: &dyn Storage, first: LeafIndex) -> u64 {
+    let length = |path: String| storage.length(&path).ok().flatten();
+    length(group_path(first))
+        .or_else(|| length(kept_path(first)))
+        .unwrap_or(0)
 }
 
 struct Walk<'a> {
@@ -127,7 +113,8 @@ struct Block {
 }
 
 impl Walk<'_> {
-    fn group(&mut self, group: CheckedGroup) {
+    /// Whether the group is one of the ledger, though it may be damaged.
+    fn group<T: Send>(&mut self, group: &CheckedGroup<T>) -> bool {
         self.report.counts.groups += 1;
         self.report.counts.bytes += group.bytes;
         let next = self.edge.size();
@@ -135,23 +122,21 @@ impl Walk<'_> {
             let what = format!("overlaps the groups before it, which end at leaf {next}");
             self.report
                 .fault(Fault::of(&group.path, Cause::Stray, what).leaf(group.first));
-            return;
+            return false;
         }
         let placed = group.first.0 == next
             || self.missing_leaves(next, group.first.0, &format!("{} follows", group.path));
         for fault in &group.faults {
             self.report.fault(fault.clone());
         }
-        if !placed {
-            return;
+        if placed {
+            (0..group.places.len()).for_each(|entry| self.leaf_of(group, entry));
         }
-        for entry in 0..group.places.len() {
-            self.leaf_of(&group, entry);
-        }
+        true
     }
 
     /// Takes leaf `entry` of `group`, or the copy in the bundle if that is the one its tile confirms.
-    fn leaf_of(&mut self, group: &CheckedGroup, entry: usize) {
+    fn leaf_of<T: Send>(&mut self, group: &CheckedGroup<T>, entry: usize) {
         let Some((header, hash, place)) = group.header(entry) else {
             return;
         };

@@ -15,3 +15,5 @@ mod pipeline;
 mod shown;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod threads;
