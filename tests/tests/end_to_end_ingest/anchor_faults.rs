@@ -7,10 +7,10 @@ use std::fs;
 use std::io::Write;
 
 use crate::{
-    anchor_servers::{Authority, Mode, Server, wait_until},
+    anchor_servers::{Authority, Mode, Server},
     anchors::{BY_LEAVES, anchored, collector, text, verify},
     peer::{Host, feed},
-    process::{Collector, command},
+    process::{Collector, command, wait_until},
 };
 
 fn failures(collector: &Collector, target: &str) -> u64 {

@@ -8,7 +8,6 @@ use std::{
     process::Command,
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
 };
 
 use crate::process::PATIENCE;
@@ -256,13 +255,4 @@ fn sha1_query() -> Vec<u8> {
     query.extend_from_slice(&[7; 20]);
     query.extend_from_slice(&[1, 1, 0xff]);
     query
-}
-
-/// Waits until `done`, for as long as anything may take.
-pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let begun = std::time::Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < 2 * PATIENCE, "{what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }

@@ -16,9 +16,9 @@ use common::{
 use rustix::process::Signal;
 
 use crate::{
-    anchor_servers::{Authority, Server, openssl, wait_until},
+    anchor_servers::{Authority, Server, openssl},
     peer::{Host, feed},
-    process::Collector,
+    process::{Collector, wait_until},
 };
 
 /// Ten batches at least between anchors, and no anchor for time alone.

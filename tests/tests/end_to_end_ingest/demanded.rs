@@ -6,8 +6,9 @@ use common::note::WitnessSigner;
 
 use crate::{
     peer::{Host, Session},
+    process::wait_until,
     split_view::{hostledger, text},
-    witnesses::{collector_with, policy, proven, store, wait_until},
+    witnesses::{collector_with, policy, proven, store},
 };
 
 #[tokio::test(flavor = "multi_thread")]

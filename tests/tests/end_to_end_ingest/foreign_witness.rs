@@ -22,9 +22,9 @@ use rustix::process::Signal;
 use crate::{
     key_witnesses::{key, keys, make, said, settle_policy},
     peer::{Host, Session, batch},
-    process::Collector,
+    process::{Collector, wait_until},
     split_view::text,
-    witnesses::{proven, status, store, wait_until},
+    witnesses::{proven, status, store},
 };
 
 const NAME: &str = "witness.example/omni";

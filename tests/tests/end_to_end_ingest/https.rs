@@ -10,11 +10,11 @@ use crate::{
     anchor_servers::{self, Server},
     anchors::{anchored, verify},
     peer::{Host, Session, feed},
-    process::{Collector, command},
+    process::{Collector, command, wait_until},
     split_view::{hostledger, text, verifier},
     tls_front::{Authority, Flaw},
     witness_process::Witness,
-    witnesses::{policy, proven, status, store, wait_until},
+    witnesses::{policy, proven, status, store},
 };
 
 /// What a client says of each, and what it says to do.

@@ -16,9 +16,9 @@ use rustix::process::Signal;
 
 use crate::{
     peer::{Host, Session},
-    process::{Collector, command},
+    process::{Collector, command, wait_until},
     split_view::{hostledger, text},
-    witnesses::{collector_with, policy, proven, status, store, wait_until},
+    witnesses::{collector_with, policy, proven, status, store},
 };
 
 /// `key` with these words on a stopped collector.

@@ -17,10 +17,7 @@ use ed25519_dalek::SigningKey;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, crypto::rustls::QuicClientConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 
-use crate::{
-    anchor_servers::wait_until,
-    process::{Collector, PATIENCE, command},
-};
+use crate::process::{Collector, PATIENCE, command, wait_until};
 
 /// A host with its keys and the tip of its chain.
 pub(crate) struct Host {

@@ -15,6 +15,15 @@ use collector::layout::Layout;
 /// How long anything here may take before the test fails for good.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Looks again and again until `done`.
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < 2 * PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// The program under test: where `cargo xtask test` says it is, or built now.
 pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();

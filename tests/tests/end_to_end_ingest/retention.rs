@@ -15,9 +15,9 @@ use tests::chains::{GOES_ON, Maker, STARTS, event, process, process_key, run_beg
 
 use crate::{
     peer::{Host, Session},
-    process::{Collector, command, program},
+    process::{Collector, command, program, wait_until},
     witness_process::mode,
-    witnesses::{collector_with, wait_until, write_policy},
+    witnesses::{collector_with, write_policy},
 };
 
 /// A host that its own chain was made for.

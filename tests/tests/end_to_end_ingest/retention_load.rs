@@ -29,9 +29,8 @@ use tests::{
 
 use crate::{
     peer::{Host, Session},
-    process::{Collector, PATIENCE, program},
+    process::{Collector, PATIENCE, program, wait_until},
     retention::{assert_sound, store},
-    witnesses::wait_until,
 };
 
 /// Bytes on disk of each object below `groups/`, by path without `.kept`.

@@ -1,6 +1,6 @@
 //! The collector and its witnesses: cosigned before it is shown, closed and open without a quorum, restarts.
 
-use std::{net::TcpListener, path::Path, thread, time::Duration};
+use std::{net::TcpListener, path::Path};
 
 use common::{
     checkpoint,
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::{
     peer::{Host, Session, batch},
-    process::{Collector, PATIENCE, command},
+    process::{Collector, command, wait_until},
     witness_process::Witness,
 };
 
@@ -113,14 +113,6 @@ pub(crate) async fn proven(
                 return receipts.checkpoint;
             }
         }
-    }
-}
-
-pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let begun = std::time::Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        thread::sleep(Duration::from_millis(20));
     }
 }
 
