@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use crate::{
     assert_still_serves,
     peer::{Host, Session, batch},
-    process::{Collector, PATIENCE},
+    process::{Collector, PATIENCE, wait_until},
 };
 
 /// A small file system of its own, in memory.
@@ -194,4 +194,71 @@ async fn a_failed_flush_ends_the_process_and_a_restart_recovers() {
     assert!(collector.end(Signal::TERM).success());
     let (code, report) = collector.verify();
     assert_eq!(code, Some(0), "{report}");
+}
+
+/// It ended as soon as that checkpoint was stored: what had been shown meanwhile was due on disk later only.
+#[tokio::test]
+async fn a_stop_while_a_checkpoint_is_being_stored_stores_what_was_shown_meanwhile() {
+    let mut collector = Collector::start_with(&["--publish-interval", "1s"]);
+    let mut host = Host::enrolled_and_stated(1, &collector);
+    let ledger = collector.layout.ledger();
+    let size = |note: &str| note.lines().nth(1).unwrap().parse::<u64>().unwrap();
+    let stored = || size(&std::fs::read_to_string(ledger.join("log/checkpoint")).unwrap());
+    let being_stored = || {
+        let staged = std::fs::read_dir(ledger.join("tmp")).unwrap();
+        let mut notes = staged.filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok());
+        let note = notes.find(|text| text.starts_with("ledger.example/"));
+        note.map(|note| size(&note))
+    };
+    // What the publishing thread flushes takes five seconds from now on; groups are flushed by another.
+    let tasks = PathBuf::from(format!("/proc/{}/task", collector.id()));
+    let thread = std::fs::read_dir(&tasks).unwrap().find_map(|task| {
+        let task = task.unwrap();
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap();
+        (name == "publisher\n").then(|| task.file_name().into_string().unwrap())
+    });
+    let thread = thread.unwrap();
+    let mut tracer = Command::new("strace")
+        .args([
+            "-qq",
+            "-e",
+            "trace=fdatasync",
+            "-e",
+            "inject=fdatasync:delay_enter=5000000",
+        ])
+        .args(["-p", &thread, "-o"])
+        .arg(collector.layout.root().join("trace"))
+        .spawn()
+        .unwrap();
+    wait_until("it is traced", || {
+        let state = std::fs::read_to_string(tasks.join(&thread).join("status"));
+        !state.unwrap().contains("TracerPid:\t0\n")
+    });
+    let (mut session, _) = Session::open(&host, &collector).await;
+    let (mut shown, mut under_way) = (0, None);
+    for n in 0..2 {
+        let (header, body) = host.seal(&[vec![n; 40]]);
+        session.send(&batch(&header, body)).await;
+        shown = loop {
+            match session.next().await {
+                Some(Message::Stored { .. }) => {}
+                Some(Message::Receipts(receipts)) => {
+                    break size(std::str::from_utf8(&receipts.checkpoint).unwrap());
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        if n == 0 {
+            wait_until("the first is being stored", || {
+                under_way = being_stored();
+                under_way.is_some()
+            });
+        }
+    }
+    drop(session);
+    assert!(under_way < Some(shown) && being_stored() == under_way);
+    assert!(collector.end(Signal::TERM).success());
+    assert!(stored() >= shown, "{} leaves stored, {shown} shown", stored());
+    tracer.wait().unwrap();
+    assert_eq!(collector.verify().0, Some(0));
 }

@@ -162,6 +162,12 @@ impl Collector {
         self.child = Some(child);
     }
 
+    /// The running process's number.
+    #[cfg(feature = "privileged")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// Ends it with a signal and waits.
     pub(crate) fn end(&mut self, signal: rustix::process::Signal) -> ExitStatus {
         let mut child = self.child.take().unwrap();
