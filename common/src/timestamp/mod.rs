@@ -86,6 +86,8 @@ pub enum Digest {
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Scheme {
     RsaPkcs1(Digest),
+    /// Mask and salt of the same digest.
+    RsaPss(Digest),
     Ecdsa(Digest),
     Ed25519,
 }

@@ -332,6 +332,7 @@ fn scheme_of(mut algorithm: Elements<'_>, digest: Digest) -> Result<Scheme, Stam
     let ecdsa = oid.strip_prefix(ECDSA);
     match (rsa, ecdsa) {
         (Some([1]), _) => Ok(Scheme::RsaPkcs1(digest)),
+        (Some([10]), _) => pss(algorithm, digest),
         (Some([11]), _) => Ok(Scheme::RsaPkcs1(Digest::Sha256)),
         (Some([12]), _) => Ok(Scheme::RsaPkcs1(Digest::Sha384)),
         (Some([13]), _) => Ok(Scheme::RsaPkcs1(Digest::Sha512)),
@@ -339,8 +340,42 @@ fn scheme_of(mut algorithm: Elements<'_>, digest: Digest) -> Result<Scheme, Stam
         (_, Some([3])) => Ok(Scheme::Ecdsa(Digest::Sha384)),
         _ if oid == ED25519 => Ok(Scheme::Ed25519),
         _ => Err(StampError::Unsupported(
-            "a signature that is none of RSA PKCS #1, ECDSA with SHA-256 or SHA-384, and Ed25519",
+            "a signature that is none of RSA PKCS #1, RSASSA-PSS, ECDSA with SHA-256 or SHA-384, and Ed25519",
         )),
+    }
+}
+
+/// RSASSA-PSS (RFC 4055 §3.1) as CMS demands it and everybody signs: with the digest of the content, and mask and salt of
+/// that digest. What is left out stands for SHA-1.
+fn pss(mut algorithm: Elements<'_>, digest: Digest) -> Result<Scheme, StampError> {
+    let other = StampError::Unsupported(
+        "RSASSA-PSS with another digest, mask or salt than those of the content's digest",
+    );
+    let what = "the signature's parameters";
+    let mut parameters = algorithm.inside(tag::SEQUENCE, what)?;
+    let (hash, mask, salt) = (
+        parameters.optional(tag::context(0), what)?,
+        parameters.optional(tag::context(1), what)?,
+        parameters.optional(tag::context(2), what)?,
+    );
+    let (Some(hash), Some(mask), Some(salt)) = (hash, mask, salt) else {
+        return Err(other);
+    };
+    let hash = digest_of(Elements::new(hash.value).inside(tag::SEQUENCE, what)?)?;
+    let mut mask = Elements::new(mask.value).inside(tag::SEQUENCE, what)?;
+    let is_mgf1 = mask.value(tag::OID, what)?.strip_prefix(RSA) == Some(&[8]);
+    let masked = digest_of(mask.inside(tag::SEQUENCE, what)?)?;
+    let salt = unsigned(Elements::new(salt.value).value(tag::INTEGER, what)?);
+    let bytes = match digest {
+        Digest::Sha256 => 32,
+        Digest::Sha384 => 48,
+        Digest::Sha512 => 64,
+    };
+    let plain = parameters.is_empty() && is_mgf1;
+    if plain && hash == digest && masked == digest && salt == Some(bytes) {
+        Ok(Scheme::RsaPss(digest))
+    } else {
+        Err(other)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Answers of a real authority (`openssl ts`), and what others may make of them.
 //!
 //! `fixtures/` holds a request for the message below, the answer of an authority with a P-256 key, the same with its
-//! certificate named by SHA-1, and its answer to a request with SHA-1, which it refuses.
+//! certificate named by SHA-1, and its answer to a request with SHA-1, which it refuses. Those with RSASSA-PSS are one
+//! stamp signed anew by `openssl cms -sign -cades`, for `openssl ts` knows no other scheme of RSA than PKCS #1.
 
 use alloc::vec::Vec;
 
@@ -15,6 +16,10 @@ const REQUEST: &[u8] = include_bytes!("fixtures/request.tsq");
 const GRANTED: &[u8] = include_bytes!("fixtures/granted.tsr");
 const SHA1: &[u8] = include_bytes!("fixtures/sha1.tsr");
 const REFUSED: &[u8] = include_bytes!("fixtures/refused.tsr");
+const PSS: &[u8] = include_bytes!("fixtures/pss.tsr");
+const PSS_512: &[u8] = include_bytes!("fixtures/pss-512.tsr");
+const PSS_MASK: &[u8] = include_bytes!("fixtures/pss-mask.tsr");
+const PSS_SALT: &[u8] = include_bytes!("fixtures/pss-salt.tsr");
 
 fn imprint() -> Hash {
     Hash::of(MESSAGE)
@@ -42,6 +47,21 @@ fn a_granted_answer_says_what_openssl_says_of_it() {
     assert_eq!(stamp.certificate, CertificateId::Sha2(Digest::Sha256, &own.0));
     let old = open(SHA1, &imprint(), Some(NONCE)).unwrap();
     assert!(matches!(old.certificate, CertificateId::Sha1(hash) if hash.len() == 20));
+}
+
+#[test]
+fn rsassa_pss_is_taken_with_mask_and_salt_of_its_digest_alone() {
+    for (answer, digest) in [(PSS, Digest::Sha256), (PSS_512, Digest::Sha512)] {
+        let stamp = open(answer, &imprint(), Some(NONCE)).unwrap();
+        assert_eq!(stamp.scheme, Scheme::RsaPss(digest));
+    }
+    for answer in [PSS_MASK, PSS_SALT] {
+        let refused = open(answer, &imprint(), Some(NONCE)).unwrap_err();
+        assert!(
+            matches!(refused, StampError::Unsupported(why) if why.contains("mask or salt")),
+            "{refused}"
+        );
+    }
 }
 
 #[test]

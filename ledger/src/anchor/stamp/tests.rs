@@ -9,14 +9,25 @@ const SHA1: &[u8] = include_bytes!("../../../../common/src/timestamp/fixtures/sh
 const CA: &[u8] = include_bytes!("../../../../common/src/timestamp/fixtures/ca.crt");
 const OTHER_CA: &[u8] = include_bytes!("../../../../common/src/timestamp/fixtures/other-ca.crt");
 
+const PSS: &[u8] = include_bytes!("../../../../common/src/timestamp/fixtures/pss.tsr");
+const PSS_512: &[u8] = include_bytes!("../../../../common/src/timestamp/fixtures/pss-512.tsr");
+const PSS_CA: &[u8] = include_bytes!("../../../../common/src/timestamp/fixtures/pss-ca.crt");
+
 fn authority() -> Authorities {
     Authorities::from_pem(CA).unwrap()
 }
 
 #[test]
 fn a_stamp_bounds_the_time_from_above() {
-    for response in [GRANTED, SHA1] {
-        let stamp = authority().verify(response, MESSAGE, Some(NONCE)).unwrap();
+    let with_pss = Authorities::from_pem(PSS_CA).unwrap();
+    let plain = authority();
+    for (authority, response) in [
+        (&plain, GRANTED),
+        (&plain, SHA1),
+        (&with_pss, PSS),
+        (&with_pss, PSS_512),
+    ] {
+        let stamp = authority.verify(response, MESSAGE, Some(NONCE)).unwrap();
         assert_eq!(stamp.existed_before().0, stamp.generated.0 + 1_500_100_000);
     }
 }
@@ -44,13 +55,18 @@ fn files_that_are_no_authorities_are_refused() {
 /// not.
 #[test]
 fn every_bit_flipped_in_a_stamp_is_refused_or_changes_nothing() {
-    let good = authority().verify(GRANTED, MESSAGE, Some(NONCE)).unwrap();
+    every_bit(&authority(), GRANTED);
+    every_bit(&Authorities::from_pem(PSS_CA).unwrap(), PSS);
+}
+
+fn every_bit(authority: &Authorities, response: &[u8]) {
+    let good = authority.verify(response, MESSAGE, Some(NONCE)).unwrap();
     let (mut refused, mut same) = (0, 0);
-    for at in 0..GRANTED.len() {
+    for at in 0..response.len() {
         for bit in 0..8 {
-            let mut bad = GRANTED.to_vec();
+            let mut bad = response.to_vec();
             bad[at] ^= 1 << bit;
-            match authority().verify(&bad, MESSAGE, Some(NONCE)) {
+            match authority.verify(&bad, MESSAGE, Some(NONCE)) {
                 Ok(found) => {
                     assert_eq!(found, good, "byte {at}, bit {bit}");
                     same += 1;
