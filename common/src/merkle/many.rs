@@ -1,7 +1,7 @@
 //! Hashing many leaves and nodes at once.
 //!
 //! One SHA-256 waits for its own rounds; independent ones do not wait for each other. Owns the order in which
-//! messages are handed over: those of one length together, so that none idles while a longer one ends. The
+//! messages are handed over: those of as many blocks together, so that none idles while a longer one ends. The
 //! results are those of [`leaf_hash`](super::leaf_hash) and [`node_hash`](super::node_hash), one by one.
 
 use alloc::{vec, vec::Vec};
@@ -14,27 +14,43 @@ use crate::ids::Hash;
 /// Hashes of leaves holding `entries`, in their order.
 #[must_use]
 pub fn leaf_hashes(entries: &[&[u8]]) -> Vec<Hash> {
-    // Length and position in one number sort fastest. No entry of ours comes near 4 GiB; one that did would
-    // only be sorted badly.
-    let mut order: Vec<u64> = (0..)
-        .zip(entries)
-        .map(|(at, entry)| (entry.len() as u64) << 32 | at)
-        .collect();
-    order.sort_unstable();
-    let place = |key: u64| usize::try_from(key & u64::from(u32::MAX)).unwrap_or(usize::MAX);
-    let sorted: Vec<&[u8]> = order
-        .iter()
-        .filter_map(|key| entries.get(place(*key)).copied())
-        .collect();
-    let mut hashed = vec![[0; 32]; sorted.len()];
-    hash_many_prefixed(&LEAF_PREFIX, &sorted, &mut hashed);
-    let mut hashes = vec![Hash::default(); entries.len()];
-    for (key, hash) in order.into_iter().zip(hashed) {
-        if let Some(hash_of) = hashes.get_mut(place(key)) {
-            *hash_of = Hash(hash);
-        }
+    let blocks = entries.iter().map(|entry| blocks_of_leaf(entry));
+    let (fewest, most) = blocks.fold((usize::MAX, 0), |(fewest, most), blocks| {
+        (fewest.min(blocks), most.max(blocks))
+    });
+    if fewest >= most {
+        return hashes_of(entries);
     }
-    hashes
+    // Counted, then placed: where the next leaf of so many blocks goes.
+    let mut next = vec![0; most - fewest + 2];
+    for entry in entries {
+        next[blocks_of_leaf(entry) - fewest + 1] += 1;
+    }
+    let mut before = 0;
+    for first in &mut next {
+        before += *first;
+        *first = before;
+    }
+    let (mut sorted, mut places) = (vec![&[][..]; entries.len()], Vec::with_capacity(entries.len()));
+    for entry in entries {
+        let place = &mut next[blocks_of_leaf(entry) - fewest];
+        sorted[*place] = *entry;
+        places.push(*place);
+        *place += 1;
+    }
+    let hashed = hashes_of(&sorted);
+    places.into_iter().map(|place| hashed[place]).collect()
+}
+
+/// Blocks that SHA-256 makes of a leaf: its prefix and bytes, a bit that ends them and their length.
+fn blocks_of_leaf(entry: &[u8]) -> usize {
+    (LEAF_PREFIX.len() + entry.len() + 1 + 8).div_ceil(64)
+}
+
+fn hashes_of(leaves: &[&[u8]]) -> Vec<Hash> {
+    let mut hashed = vec![[0; 32]; leaves.len()];
+    hash_many_prefixed(&LEAF_PREFIX, leaves, &mut hashed);
+    hashed.into_iter().map(Hash).collect()
 }
 
 /// Root of the tree whose leaves (or equally high complete subtrees, of which only the last may be
