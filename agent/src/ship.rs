@@ -11,13 +11,14 @@ mod remembered;
 mod tls;
 mod witnesses;
 
+pub use self::{
+    connection::transport,
+    tls::{TlsFiles, tls_files},
+    witnesses::{Cosigned, PolicyFault, WitnessStatus, read_policy},
+};
 pub(crate) use self::{
     credentials::examine as examine_tls, evidence::examine as examine_evidence,
     remembered::examine as examine_remembered,
-};
-pub use self::{
-    tls::{TlsFiles, tls_files},
-    witnesses::{Cosigned, PolicyFault, WitnessStatus, read_policy},
 };
 
 use std::{

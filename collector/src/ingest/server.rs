@@ -14,6 +14,7 @@ use quinn::{
     TokioRuntime, TransportConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
+use rustix::net::sockopt;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
@@ -37,6 +38,8 @@ use crate::{
 
 /// Bytes of one connection that quinn holds before they are read: a full batch and a round trip's worth.
 const RECEIVE_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// Bytes that the system may hold of what agents send at once, before we take it.
+const BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// A handshake takes at most this long.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Handshakes under way at a time; further attempts are refused.
@@ -112,6 +115,14 @@ impl Server {
             .grease_quic_bit(false)
             .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
         let socket = std::net::UdpSocket::bind(address).map_err(failed)?;
+        let room = buffer(&socket).map_err(failed)?;
+        if room < BUFFER_BYTES {
+            warn!(
+                bytes = room,
+                "the system gives the ingest socket a small buffer, so agents that send at once lose datagrams and \
+                 wait; set the sysctl net.core.rmem_max to {BUFFER_BYTES} and restart"
+            );
+        }
         let runtime = Arc::new(TokioRuntime);
         let socket = Counting {
             inner: runtime.wrap_udp_socket(socket).map_err(failed)?,
@@ -164,6 +175,13 @@ impl Server {
         // Gives the close frames a moment to leave; agents find out by themselves otherwise.
         let _ = tokio::time::timeout(Duration::from_millis(200), self.endpoint.wait_idle()).await;
     }
+}
+
+/// Makes room for what many agents send at once; returns the bytes that the system gave.
+fn buffer(socket: &std::net::UdpSocket) -> std::io::Result<usize> {
+    sockopt::set_socket_recv_buffer_size(socket, BUFFER_BYTES)?;
+    // Linux answers with twice what it granted, for its own bookkeeping (socket(7)).
+    Ok(sockopt::socket_recv_buffer_size(socket)? / 2)
 }
 
 fn transport(config: &Config) -> TransportConfig {
@@ -235,5 +253,18 @@ async fn identify(connection: &Connection, layout: &Layout) -> Result<PeerIdenti
         Ok(admitted) => admitted.map(|_| identity).map_err(Unwelcome::from),
         // The runtime is shutting down.
         Err(_) => Err(Unwelcome::NoStream),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_gets_the_room_that_the_system_allows() {
+        let allowed = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap();
+        let allowed: usize = allowed.trim().parse().unwrap();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(buffer(&socket).unwrap(), BUFFER_BYTES.min(allowed));
     }
 }

@@ -1,8 +1,9 @@
 //! Many hosts before one real collector.
 
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,7 @@ use common::{
     ids::{Hash, Sequence},
     session::Message,
 };
-use quinn::Endpoint;
+use quinn::{Endpoint, EndpointConfig, TokioRuntime};
 use tests::{
     chains::Maker,
     program::{Running, command, enrol},
@@ -21,6 +22,9 @@ use tokio::task::JoinSet;
 
 use super::{HOSTS, Load, Outcome, Sent, hosts, print};
 
+/// Bytes that may wait in the socket.
+const SOCKET_BYTES: usize = 4 << 20;
+
 pub(super) async fn measure(program: &Path, folder: &Path, load: Load) -> Outcome {
     let layout = Layout::new(folder);
     let root = layout.root().to_string_lossy().into_owned();
@@ -29,10 +33,14 @@ pub(super) async fn measure(program: &Path, folder: &Path, load: Load) -> Outcom
         &["init", "--dir", &root, "--origin", "bench.example/durable"],
     )?;
     let running = Running::start(program, &layout)?;
-    let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    // One socket stands for those of all hosts.
+    let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BYTES)?;
+    let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))?;
     let mut sealed = Vec::new();
     for seed in 1..=HOSTS {
-        let config = enrol(program, &layout, folder, &Maker::new(seed).host())?;
+        let mut config = enrol(program, &layout, folder, &Maker::new(seed).host())?;
+        config.transport_config(Arc::new(agent::ship::transport()));
         sealed.push((seed, config, hosts::payloads(seed, load.batches())?));
     }
     // Only now, for a connection that says nothing for long is closed.
