@@ -60,6 +60,8 @@ pub mod sequencer;
 #[cfg(feature = "full")]
 pub mod session;
 #[cfg(feature = "full")]
+pub mod signature;
+#[cfg(feature = "full")]
 pub mod split;
 #[cfg(feature = "full")]
 pub mod spool;

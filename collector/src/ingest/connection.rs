@@ -20,6 +20,7 @@ use common::{
         CloseReason, CollectorConfig, CollectorEffect, CollectorSession, Receipts, Refusal, RefusalCode,
         Window,
     },
+    signature::LastKey,
     text::Text,
 };
 use quinn::{Connection, RecvStream, SendStream, VarInt};
@@ -72,6 +73,7 @@ pub(super) async fn serve(
         proving: None,
         follows: false,
         outbox: Outbox::default(),
+        last_key: LastKey::default(),
     };
     let reason = task.run(send, receive, stop).await;
     let host = identity.host;
@@ -136,6 +138,7 @@ struct Task {
     /// Whether this agent has had a receipt on this connection: from then on it asks for the newest batches.
     follows: bool,
     outbox: Outbox,
+    last_key: LastKey,
 }
 
 impl Task {
@@ -313,7 +316,7 @@ impl Task {
         };
         let host = self.session.host();
         // Hashing at most a megabyte: about as long as the switch to another thread and back would be worth.
-        let checked = check_batch(&host, &header, body);
+        let checked = check_batch(&host, &header, body, &mut self.last_key);
         match checked {
             Ok(batch) => {
                 self.context

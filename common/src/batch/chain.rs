@@ -7,7 +7,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ChainFault, HeaderFields, KeyHead, UnverifiedHeader};
-use crate::ids::{EventIndex, Hash, HostId, Sequence};
+use crate::{
+    ids::{EventIndex, Hash, HostId, Sequence},
+    signature::LastKey,
+};
 
 /// A header whose signature fits the key that it names. Whether that key is its host's is not known yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +25,16 @@ impl SignedHeader {
     /// # Errors
     /// [`ChainFault::Signature`].
     pub fn check(header: UnverifiedHeader) -> Result<Self, ChainFault> {
+        Self::check_by(header, &mut LastKey::default())
+    }
+
+    /// The same for one of many headers that one key may have signed.
+    ///
+    /// # Errors
+    /// [`ChainFault::Signature`].
+    pub fn check_by(header: UnverifiedHeader, last: &mut LastKey) -> Result<Self, ChainFault> {
         let fields = header.claimed();
-        if !header.signature_fits() {
+        if !header.signature_fits_by(last) {
             return Err(ChainFault::Signature {
                 host: fields.host,
                 sequence: fields.sequence,

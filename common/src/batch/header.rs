@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signature, Signer, SigningKey};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     event::SensorId,
     ids::{BootId, BootNanos, EventIndex, Hash, HostId, KeyEpoch, Nonce, PublicKey, Sequence, WallNanos},
     limits::{BATCH_BODY_BYTES_MAX, BATCH_EVENTS_MAX, HEADER_BYTES_MAX, HEADER_SENSORS_MAX},
+    signature::{self, LastKey},
 };
 
 /// First bytes of every header.
@@ -215,15 +216,19 @@ impl UnverifiedHeader {
     /// [`super::ChainHead::accept`].
     #[must_use]
     pub fn signature_fits(&self) -> bool {
+        self.signature_fits_by(&mut LastKey::default())
+    }
+
+    /// The same for one of many headers that one key may have signed.
+    pub(crate) fn signature_fits_by(&self, last: &mut LastKey) -> bool {
         let Some((signed, signature)) = self.bytes.split_last_chunk::<SIGNATURE_BYTES>() else {
             return false;
         };
-        let Ok(key) = VerifyingKey::from_bytes(&self.fields.public_key.0) else {
+        let Some(key) = last.of(&self.fields.public_key) else {
             return false;
         };
         let message = [SIGNING_PREFIX, signed].concat();
-        key.verify_strict(&message, &Signature::from_bytes(signature))
-            .is_ok()
+        signature::fits(key, &message, &Signature::from_bytes(signature))
     }
 }
 

@@ -16,6 +16,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha256};
 
+use crate::signature;
+
 /// Type byte of plain Ed25519 signatures over the note's text.
 pub const SIGNATURE_TYPE_ED25519: u8 = 1;
 /// Type byte of timestamped Ed25519 cosignatures of checkpoints (C2SP tlog-cosignature).
@@ -106,8 +108,7 @@ impl<const TYPE: u8> TypedVerifier<TYPE> {
     /// fail.
     #[must_use]
     pub(crate) fn verifies_bytes(&self, text: &[u8], signature: &[u8]) -> bool {
-        Signature::from_slice(signature)
-            .is_ok_and(|signature| self.key.verify_strict(text, &signature).is_ok())
+        Signature::from_slice(signature).is_ok_and(|signature| signature::fits(&self.key, text, &signature))
     }
 
     fn of(name: &str, key: VerifyingKey) -> Result<Self, KeyError> {

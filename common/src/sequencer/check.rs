@@ -6,6 +6,7 @@ use crate::{
     batch::{ChainFault, SignedHeader, UnverifiedHeader},
     ids::{HostId, Sequence},
     session::{Refusal, RefusalCode},
+    signature::LastKey,
 };
 
 /// A batch whose header is signed by its host's key and binds its body; its place in the chain is not known
@@ -37,8 +38,14 @@ impl CheckedBatch {
 }
 
 /// Checks form, owner, signature and body of a batch that came from `host`. Pure and expensive: run it on as
-/// many cores as there are, then admit the batches of one connection in order.
-pub fn check_batch(host: &HostId, header: &[u8], body: Vec<u8>) -> Result<CheckedBatch, Refusal> {
+/// many cores as there are, then admit the batches of one connection in order. `last` goes from one batch of a host to
+/// its next.
+pub fn check_batch(
+    host: &HostId,
+    header: &[u8],
+    body: Vec<u8>,
+    last: &mut LastKey,
+) -> Result<CheckedBatch, Refusal> {
     let parsed = UnverifiedHeader::parse(header)
         .map_err(|bad| Refusal::fatal(RefusalCode::Malformed, None, &bad.to_string()))?;
     let claimed = parsed.claimed();
@@ -50,7 +57,7 @@ pub fn check_batch(host: &HostId, header: &[u8], body: Vec<u8>) -> Result<Checke
         };
         return Err(refusal_of(&fault, sequence));
     }
-    let header = SignedHeader::check(parsed).map_err(|fault| refusal_of(&fault, sequence))?;
+    let header = SignedHeader::check_by(parsed, last).map_err(|fault| refusal_of(&fault, sequence))?;
     header
         .check_body(&body)
         .map_err(|fault| Refusal::fatal(RefusalCode::Body, Some(sequence), &fault.to_string()))?;

@@ -8,6 +8,7 @@ use crate::{
     ids::WallNanos,
     journal::SealedBatch,
     note::SignerKey,
+    signature::LastKey,
     statement::{Said, StatementFault},
     testing::{batches, host},
     text::Text,
@@ -18,7 +19,13 @@ fn genesis() -> ChainHead {
 }
 
 fn checked(batch: &SealedBatch) -> CheckedBatch {
-    check_batch(&host(), batch.header.bytes(), batch.body.clone()).unwrap()
+    check_batch(
+        &host(),
+        batch.header.bytes(),
+        batch.body.clone(),
+        &mut LastKey::default(),
+    )
+    .unwrap()
 }
 
 fn config() -> SequencerConfig {
@@ -158,7 +165,11 @@ fn misplaced_batches_are_named_and_move_nothing() {
 #[test]
 fn checks_name_what_is_wrong_with_a_batch_by_itself() {
     let batch = &batches(&genesis(), 1, 0)[0];
-    let code = |header: &[u8], body: &[u8]| check_batch(&host(), header, body.to_vec()).unwrap_err().code;
+    let code = |header: &[u8], body: &[u8]| {
+        check_batch(&host(), header, body.to_vec(), &mut LastKey::default())
+            .unwrap_err()
+            .code
+    };
     let header = batch.header.bytes();
     assert_eq!(code(b"nonsense", &batch.body), RefusalCode::Malformed);
     let mut forged = header.to_vec();
@@ -168,7 +179,7 @@ fn checks_name_what_is_wrong_with_a_batch_by_itself() {
     *body.last_mut().unwrap() ^= 1;
     assert_eq!(code(header, &body), RefusalCode::Body);
     let stranger = HostId([7; 32]);
-    let refusal = check_batch(&stranger, header, batch.body.clone()).unwrap_err();
+    let refusal = check_batch(&stranger, header, batch.body.clone(), &mut LastKey::default()).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::Host);
 }
 

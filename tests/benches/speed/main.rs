@@ -21,6 +21,7 @@ use common::ids::{Hash, LeafIndex};
 use common::merkle::{leaf_hashes, root_of};
 use common::note::SignerKey;
 use common::sequencer::{SequencerConfig, check_batch};
+use common::signature::LastKey;
 use ledger::fsck::{self, Options};
 use ledger::storage::Local;
 use ledger::{Entry, Ledger};
@@ -143,9 +144,10 @@ fn signatures(batches: &[Batch]) -> Outcome {
 
 /// All that the collector checks of a batch before it has a place in the ledger.
 fn checks(batches: &[Batch]) -> Outcome {
+    let mut last_key = LastKey::default();
     for batch in batches {
         let host = UnverifiedHeader::parse(&batch.header)?.claimed().host;
-        let checked = check_batch(&host, &batch.header, batch.body.clone());
+        let checked = check_batch(&host, &batch.header, batch.body.clone(), &mut last_key);
         black_box(checked.map_err(|refusal| refusal.text)?);
     }
     Ok(())

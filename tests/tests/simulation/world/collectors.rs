@@ -1,6 +1,6 @@
 //! The simulated collector: its starts, effects, ledger steps and ends.
 
-use common::sequencer::StepError;
+use common::{sequencer::StepError, signature::LastKey};
 use ledger::PublishError;
 
 use super::*;
@@ -67,7 +67,11 @@ impl World {
                     host,
                     header,
                     body,
-                } => intake.handle_checked(now, connection, check_batch(&host, &header, body)),
+                } => intake.handle_checked(
+                    now,
+                    connection,
+                    check_batch(&host, &header, body, &mut LastKey::default()),
+                ),
                 IntakeEffect::Lookup { connection, batch } => {
                     let fields = batch.header().fields();
                     let stored = ledger
