@@ -30,7 +30,7 @@ pub use candidate::{Candidate, Draft, Stored};
 pub use chain_end::{ChainEndError, last_header};
 pub use group::Entry;
 pub use index::{BatchRecord, Describe, EntryFacts, IndexNews, Tell};
-pub use reader::{Published, ReadError, Reader};
+pub use reader::{Ahead, Published, ReadError, Reader};
 pub use recovery::{OpenError, Recovered};
 pub use storage::{Local, Memory, StorageError};
 pub use writer::{AppendError, Ledger, PublishError};

@@ -3,6 +3,8 @@
 //! Cheap to clone and safe to use from any thread. Nothing read from disk is handed out unchecked: headers
 //! are compared with their leaf hash, bodies with their checksum, proofs are verified before they leave.
 
+mod ahead;
+
 use std::{
     ops::Range,
     sync::{Arc, PoisonError},
@@ -29,6 +31,8 @@ use crate::{
     storage::{Storage, StorageError},
     tiles::{BUNDLE_BYTES_MAX, LOG, TILE_BYTES_MAX, TileError},
 };
+
+pub use self::ahead::Ahead;
 
 /// The latest checkpoint, verified, with the note's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,14 +214,17 @@ impl Reader {
     /// The header at `leaf`; compared with its leaf hash where a checkpoint covers it.
     pub fn header(&self, leaf: LeafIndex) -> Result<Vec<u8>, ReadError> {
         let size = self.published().checkpoint.size;
-        let tile = leaf.0 / u64::from(TILE_WIDTH);
-        let tile = TilePath::in_tree(Kind::Hashes(0), tile, size)
-            .filter(|tile| leaf.0 % u64::from(TILE_WIDTH) < u64::from(tile.width));
-        self.checked(leaf, Part::Header, |header, _| {
-            let Some(tile) = tile else { return Ok(true) };
-            let at = usize::from((leaf.0 % u64::from(TILE_WIDTH)).to_le_bytes()[0]);
-            Ok(self.shared.tiles.tile(tile)?.hashes().get(at) == Some(&leaf_hash(header)))
-        })
+        self.checked(leaf, Part::Header, |header, _| self.tree_has(leaf, header, size))
+    }
+
+    /// Whether the tree of `size` leaves has that header at `leaf`; nothing speaks against one beyond them.
+    fn tree_has(&self, leaf: LeafIndex, header: &[u8], size: u64) -> Result<bool, ReadError> {
+        let at = leaf.0 % u64::from(TILE_WIDTH);
+        let tile = TilePath::in_tree(Kind::Hashes(0), leaf.0 / u64::from(TILE_WIDTH), size)
+            .filter(|tile| at < u64::from(tile.width));
+        let Some(tile) = tile else { return Ok(true) };
+        let tile = self.shared.tiles.tile(tile)?;
+        Ok(tile.hashes().get(usize::from(at.to_le_bytes()[0])) == Some(&leaf_hash(header)))
     }
 
     /// The body beside `leaf`, compared with its checksum. Whether it is what the header commits to is for

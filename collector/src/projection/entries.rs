@@ -5,7 +5,10 @@ use common::{
     ids::{LeafIndex, StatementNumber},
     receipt::Receipt,
 };
-use ledger::{Reader, bundle::ExportError};
+use ledger::{Ahead, Reader, bundle::ExportError};
+
+/// Longest group that is read whole, bytes.
+const AHEAD_BYTES_MAX: u64 = 2 << 20;
 
 /// Why an entry could not be read. The disk, or whoever altered what is on it.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +40,10 @@ pub trait Entries: Send + Sync {
     fn header(&self, leaf: LeafIndex) -> Result<Vec<u8>, EntryError>;
     /// The body beside it.
     fn body(&self, leaf: LeafIndex) -> Result<Vec<u8>, EntryError>;
+    /// Entries from a leaf on, with their bodies, that can be had together; none where one by one is as well.
+    fn ahead(&self, _leaf: LeafIndex) -> Ahead {
+        Ahead::default()
+    }
     /// The proof of the entry under the latest checkpoint.
     fn receipt(&self, leaf: LeafIndex) -> Result<Receipt, EntryError>;
     /// The audit bundle that answers a selection, of at most so many bytes.
@@ -65,6 +72,9 @@ impl Entries for Reader {
     }
     fn body(&self, leaf: LeafIndex) -> Result<Vec<u8>, EntryError> {
         Self::body(self, leaf).map_err(|error| named(leaf, &error))
+    }
+    fn ahead(&self, leaf: LeafIndex) -> Ahead {
+        Self::ahead(self, leaf, AHEAD_BYTES_MAX)
     }
     fn receipt(&self, leaf: LeafIndex) -> Result<Receipt, EntryError> {
         Self::receipt(self, leaf).map_err(|error| named(leaf, &error))

@@ -16,6 +16,7 @@ mod snapshots;
 mod statements;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     path::PathBuf,
     sync::{
@@ -136,31 +137,51 @@ impl Projection {
         let mut next = self.index.leaves();
         let size = self.entries.size();
         let tell = size.saturating_sub(next) >= TELL_LEAVES;
-        while next < size {
+        let mut push = |header: &[u8], body: Option<&[u8]>| {
             if tell && next.is_multiple_of(TELL_LEAVES) {
                 tracing::info!(leaves = next, of = size, "indexing the ledger for queries");
             }
-            let leaf = LeafIndex(next);
-            match UnverifiedEntry::parse(&self.entries.header(leaf)?).ok() {
-                Some(UnverifiedEntry::Batch(header)) => {
-                    let body = match header.claimed().event_count {
-                        0 => Vec::new(),
-                        // A body that cannot be read is named when an answer needs it; the rest must go on.
-                        _ => self.entries.body(leaf).unwrap_or_default(),
-                    };
-                    let view = BodyView::parse(&body).ok();
-                    self.index.push_batch(leaf, &header, view.as_ref())?;
-                }
-                Some(UnverifiedEntry::Statement(statement)) => self.index.push_statement(leaf, &statement)?,
-                None => self.index.push_other(leaf),
-            }
+            self.index_leaf(LeafIndex(next), header, body)?;
             self.index.save_now_and_then();
             next += 1;
+            Ok::<_, StateError>(next)
+        };
+        let mut leaf = self.index.leaves();
+        while leaf < size {
+            let begun = leaf;
+            // Small groups are read whole: where many come a second, the disk is asked once for many leaves.
+            for (header, body) in self.entries.ahead(LeafIndex(begun)).iter() {
+                leaf = push(header, Some(body))?;
+            }
+            if leaf == begun {
+                leaf = push(&self.entries.header(LeafIndex(begun))?, None)?;
+            }
         }
         if tell {
-            tracing::info!(leaves = next, "the ledger is indexed for queries");
+            tracing::info!(leaves = leaf, "the ledger is indexed for queries");
         }
-        Ok(next)
+        Ok(leaf)
+    }
+
+    /// Indexes the entry at `leaf`, whose body is read if it is needed and not given.
+    fn index_leaf(&self, leaf: LeafIndex, header: &[u8], body: Option<&[u8]>) -> Result<(), IndexError> {
+        match UnverifiedEntry::parse(header).ok() {
+            Some(UnverifiedEntry::Batch(header)) => {
+                let body = match (body, header.claimed().event_count) {
+                    (_, 0) => Cow::default(),
+                    (Some(body), _) => Cow::from(body),
+                    // A body that cannot be read is named when an answer needs it; the rest must go on.
+                    (None, _) => Cow::from(self.entries.body(leaf).unwrap_or_default()),
+                };
+                self.index
+                    .push_batch(leaf, &header, BodyView::parse(&body).ok().as_ref())
+            }
+            Some(UnverifiedEntry::Statement(statement)) => self.index.push_statement(leaf, &statement),
+            None => {
+                self.index.push_other(leaf);
+                Ok(())
+            }
+        }
     }
 
     /// Builds the index again, where nobody did since `generation`, for it was found wrong.

@@ -2,6 +2,8 @@
 
 // `cfg(test)` tells the lints that helpers outside test functions are test code as well.
 #[cfg(test)]
+mod ahead;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod fsck;
