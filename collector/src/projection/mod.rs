@@ -137,30 +137,29 @@ impl Projection {
         let mut next = self.index.leaves();
         let size = self.entries.size();
         let tell = size.saturating_sub(next) >= TELL_LEAVES;
-        let mut push = |header: &[u8], body: Option<&[u8]>| {
+        let say = |next: u64| {
             if tell && next.is_multiple_of(TELL_LEAVES) {
                 tracing::info!(leaves = next, of = size, "indexing the ledger for queries");
             }
-            self.index_leaf(LeafIndex(next), header, body)?;
-            self.index.save_now_and_then();
-            next += 1;
-            Ok::<_, StateError>(next)
         };
-        let mut leaf = self.index.leaves();
-        while leaf < size {
-            let begun = leaf;
+        while next < size {
+            let begun = next;
             // Small groups are read whole: where many come a second, the disk is asked once for many leaves.
             for (header, body) in self.entries.ahead(LeafIndex(begun)).iter() {
-                leaf = push(header, Some(body))?;
+                say(next);
+                self.index_leaf(LeafIndex(next), header, Some(body))?;
+                next += 1;
             }
-            if leaf == begun {
-                leaf = push(&self.entries.header(LeafIndex(begun))?, None)?;
+            if next == begun {
+                say(next);
+                self.index_leaf(LeafIndex(next), &self.entries.header(LeafIndex(next))?, None)?;
+                next += 1;
             }
         }
         if tell {
-            tracing::info!(leaves = leaf, "the ledger is indexed for queries");
+            tracing::info!(leaves = next, "the ledger is indexed for queries");
         }
-        Ok(leaf)
+        Ok(next)
     }
 
     /// Indexes the entry at `leaf`, whose body is read if it is needed and not given.
@@ -174,14 +173,13 @@ impl Projection {
                     (None, _) => Cow::from(self.entries.body(leaf).unwrap_or_default()),
                 };
                 self.index
-                    .push_batch(leaf, &header, BodyView::parse(&body).ok().as_ref())
+                    .push_batch(leaf, &header, BodyView::parse(&body).ok().as_ref())?;
             }
-            Some(UnverifiedEntry::Statement(statement)) => self.index.push_statement(leaf, &statement),
-            None => {
-                self.index.push_other(leaf);
-                Ok(())
-            }
+            Some(UnverifiedEntry::Statement(statement)) => self.index.push_statement(leaf, &statement)?,
+            None => self.index.push_other(leaf),
         }
+        self.index.save_now_and_then();
+        Ok(())
     }
 
     /// Builds the index again, where nobody did since `generation`, for it was found wrong.
